@@ -1,0 +1,267 @@
+"""Merging bars into a partition: which bars are sound, what changes, and the partition that results.
+
+Pure: Arrow tables in, Arrow tables out; no S3, no clock. The rules are SQL.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import duckdb
+import pyarrow as pa
+
+BAR_SCHEMA = pa.schema(
+    [
+        pa.field("symbol", pa.string(), nullable=False),
+        pa.field("date", pa.date32(), nullable=False),
+        pa.field("timestamp", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("open", pa.float64(), nullable=False),
+        pa.field("high", pa.float64(), nullable=False),
+        pa.field("low", pa.float64(), nullable=False),
+        pa.field("close", pa.float64(), nullable=False),
+        pa.field("vwap", pa.float64()),
+        pa.field("volume", pa.int64(), nullable=False),
+        pa.field("trade_count", pa.int64()),
+        pa.field("is_final", pa.bool_(), nullable=False),
+    ]
+)
+"""A stored daily bar. USD per share, shares; date: the session in New York."""
+
+INCOMING_SCHEMA = pa.schema([pa.field(f.name, f.type) for f in BAR_SCHEMA if f.name != "date"])
+"""A bar on its way in: the session is derived from the timestamp, so that the two cannot disagree."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantinedBar:
+    """A bar that was not stored, and why."""
+
+    symbol: str
+    timestamp: datetime | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """How many bars of one symbol a merge touched."""
+
+    added: int = 0
+    finalised: int = 0
+    """provisional bars replaced by their final version"""
+    restated: int = 0
+    """bars whose values the vendor changed"""
+    unchanged: int = 0
+
+    @property
+    def any(self) -> bool:
+        return bool(self.added or self.finalised or self.restated)
+
+    def __add__(self, other: "Changes") -> "Changes":
+        return Changes(
+            self.added + other.added,
+            self.finalised + other.finalised,
+            self.restated + other.restated,
+            self.unchanged + other.unchanged,
+        )
+
+
+@dataclass(frozen=True)
+class CheckedBars:
+    """Sound bars, one per symbol and session, with their session date; and the others."""
+
+    bars: pa.Table
+    quarantined: tuple[QuarantinedBar, ...]
+
+
+@dataclass(frozen=True)
+class MergedPartition:
+    """The partition after a merge, sorted by symbol and timestamp; what changed per symbol."""
+
+    bars: pa.Table
+    changes: dict[str, Changes] = field(default_factory=dict)
+
+    @property
+    def changed(self) -> bool:
+        return any(changes.any for changes in self.changes.values())
+
+
+_CHECK = """
+create temporary table checked as
+
+with
+
+arrived as (
+
+    select
+        *,
+        cast(timezone('America/New_York', timestamp) as date) as date,
+        row_number() over () as arrival
+
+    from incoming
+
+),
+
+judged as (
+
+    select
+        *,
+        case
+            when symbol is null or trim(symbol) = '' then 'the symbol is missing'
+            when timestamp is null then 'the timestamp is missing'
+            when not coalesce(isfinite(open) and isfinite(high) and isfinite(low) and isfinite(close), false)
+                then 'a price is missing or not finite'
+            when least(open, high, low, close) <= 0 then 'a price is not above zero'
+            when low > least(open, close) then 'low is above open or close'
+            when high < greatest(open, close) then 'high is below open or close'
+            when vwap is not null and not (isfinite(vwap) and vwap > 0) then 'vwap is not a price'
+            when volume is null or volume < 0 then 'volume is missing or negative'
+            when trade_count < 0 then 'trade_count is negative'
+            when is_final is null then 'is_final is missing'
+        end as reason
+
+    from arrived
+
+)
+
+select
+    * exclude (reason),
+    case
+        when reason is null and lead(arrival) over same_session is not null then
+            case
+                when
+                    (timestamp, open, high, low, close, vwap, volume, trade_count, is_final)
+                    is distinct from
+                    lead((timestamp, open, high, low, close, vwap, volume, trade_count, is_final)) over same_session
+                    then 'a later bar of the same session came with it'
+                else 'repeated'
+            end
+        else reason
+    end as reason
+
+from judged
+
+window same_session as (partition by symbol, date, reason is null order by arrival)
+"""
+
+_MERGE = """
+create temporary table merged as
+
+with
+
+paired as (
+
+    select
+        coalesce(new.symbol, old.symbol) as symbol,
+        coalesce(new.date, old.date) as date,
+        old.symbol is null as is_new,
+        new.symbol is null as is_untouched,
+        (old.timestamp, old.open, old.high, old.low, old.close, old.vwap, old.volume, old.trade_count)
+            is distinct from
+            (new.timestamp, new.open, new.high, new.low, new.close, new.vwap, new.volume, new.trade_count) as differs,
+        new.is_final as new_is_final,
+        old.is_final as old_is_final,
+        new,
+        old
+
+    from accepted as new
+
+    full join stored as old on new.symbol = old.symbol and new.date = old.date
+
+),
+
+decided as (
+
+    select
+        *,
+        case
+            when is_untouched then null
+            when is_new then 'added'
+            when old_is_final and not new_is_final then 'unchanged'  -- a provisional bar never replaces a final one
+            when new_is_final and not old_is_final then 'finalised'
+            when differs then 'restated'
+            else 'unchanged'
+        end as change
+
+    from paired
+
+),
+
+chosen as (
+
+    select
+        change,
+        case when change in ('added', 'finalised', 'restated') then new else old end as bar
+
+    from decided
+
+)
+
+select
+    change,
+    bar.symbol,
+    bar.date,
+    bar.timestamp,
+    bar.open,
+    bar.high,
+    bar.low,
+    bar.close,
+    bar.vwap,
+    bar.volume,
+    bar.trade_count,
+    bar.is_final
+
+from chosen
+"""
+
+
+def _columns(schema: pa.Schema) -> str:
+    return ", ".join(schema.names)
+
+
+def check_bars(incoming: pa.Table) -> CheckedBars:
+    """Part the sound bars from the others.
+
+    A bar is sound when its prices are finite and above zero, low <= open, close <= high and volume >= 0. Of two sound
+    bars of one session the one that arrived last stays; if they differ, the earlier one is reported.
+
+    Args:
+        incoming: columns of INCOMING_SCHEMA, in order of arrival.
+
+    Returns:
+        bars in BAR_SCHEMA, in no particular order; empty where none is sound.
+    """
+    with duckdb.connect(":memory:") as con:
+        con.execute("set timezone = 'UTC'")
+        con.register("incoming", incoming.select(INCOMING_SCHEMA.names).cast(INCOMING_SCHEMA))
+        con.execute(_CHECK)
+        sound = con.sql(f"select {_columns(BAR_SCHEMA)} from checked where reason is null").to_arrow_table()
+        rows = con.execute(
+            "select symbol, timestamp, reason from checked where reason is not null and reason <> 'repeated' "
+            "order by symbol, timestamp, arrival"
+        ).fetchall()
+    return CheckedBars(
+        bars=sound.cast(BAR_SCHEMA),
+        quarantined=tuple(QuarantinedBar(symbol or "?", timestamp, reason) for symbol, timestamp, reason in rows),
+    )
+
+
+def merge_bars(stored: pa.Table | None, accepted: pa.Table) -> MergedPartition:
+    """The stored partition with the accepted bars in it.
+
+    A bar of a session that is not stored yet is added. A final bar replaces a provisional one; otherwise a bar replaces
+    the stored one when a value differs, unless that would replace a final bar by a provisional one.
+
+    Args:
+        stored: the partition as it is, in BAR_SCHEMA; None: there is none.
+        accepted: sound bars, at most one per symbol and session, in BAR_SCHEMA.
+    """
+    with duckdb.connect(":memory:") as con:
+        con.execute("set timezone = 'UTC'")
+        con.register("accepted", accepted)
+        con.register("stored", BAR_SCHEMA.empty_table() if stored is None else stored)
+        con.execute(_MERGE)
+        counts = con.execute(
+            "select symbol, count(*) filter (change = 'added'), count(*) filter (change = 'finalised'), "
+            "count(*) filter (change = 'restated'), count(*) filter (change = 'unchanged') "
+            "from merged where change is not null group by symbol order by symbol"
+        ).fetchall()
+        bars = con.sql(f"select {_columns(BAR_SCHEMA)} from merged order by symbol, timestamp").to_arrow_table()
+    return MergedPartition(bars.cast(BAR_SCHEMA), {symbol: Changes(*numbers) for symbol, *numbers in counts})

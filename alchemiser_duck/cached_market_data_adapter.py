@@ -1,0 +1,451 @@
+"""CachedMarketDataAdapter: the read side. Bars, indicators and SQL from the lake, quotes from Alpaca."""
+
+import copy
+import difflib
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from dateutil.relativedelta import relativedelta
+
+from alchemiser_duck import exchange_calendar as calendar
+from alchemiser_duck.bars import Bar, Quote
+from alchemiser_duck.duckdb_session import DuckDBSession, Lens, Parameters
+from alchemiser_duck.errors import (
+    BadParameter,
+    BadPeriod,
+    EmptyLake,
+    QueryFailed,
+    StorageError,
+    UnknownIndicator,
+    UnknownSymbol,
+    UnsupportedTimeframe,
+)
+from alchemiser_duck.settings import Settings
+from alchemiser_duck.sql_catalog import SqlFile, indicator_files
+from alchemiser_duck.sql_text import Scalar, identifier, literal, literal_list
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyRelation
+
+    from alchemiser_duck.alpaca_source import AlpacaSource
+
+TIMEFRAMES = ("1Day",)
+DAILY_RELATIONS = ("bars", "bars_raw")
+"""Relations with one row per session: a look-back in bars tells how many days to read."""
+
+Day = date | str
+
+
+class SupportsGetBars(Protocol):
+    """Another source of bars, asked where the lake has no answer."""
+
+    def get_bars(self, symbol: str, period: str, timeframe: str) -> list[Bar]:
+        """Completed bars, oldest first."""
+        ...
+
+
+class CachedMarketDataAdapter:
+    """Reads a lake. Safe to share between threads; relations that it hands out are snapshots with a life of their own."""
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        fallback: SupportsGetBars | None = None,
+        clock: Callable[[], datetime] = calendar.utc_now,
+    ) -> None:
+        """Everything comes from the environment unless settings are given; nothing is opened yet.
+
+        Args:
+            fallback: asked for bars when the lake is empty, unreachable, or does not know the symbol.
+            clock: tells the time, UTC; decides which session is the last complete one.
+        """
+        self._settings = settings or Settings.from_environment()
+        self._session = DuckDBSession(self._settings)
+        self._fallback = fallback
+        self._clock = clock
+        self._as_of: date | None = None
+        self._warm: _WarmBars | None = None
+        self._source: AlpacaSource | None = None
+
+    def as_of(self, day: Day) -> "CachedMarketDataAdapter":
+        """The same adapter, looking from the close of that day: what came later does not exist.
+
+        Raises:
+            BadParameter: not a date.
+        """
+        past = copy.copy(self)
+        past._as_of = _day(day, "as_of")
+        past._warm = None
+        return past
+
+    def get_bars(self, symbol: str, period: str = "1Y", timeframe: str = "1Day") -> list[Bar]:
+        """Completed bars of one symbol, oldest first.
+
+        Args:
+            period: <n>Y, <n>M, <n>W or <n>D, a calendar span that ends with the last complete session (or as_of); MAX.
+
+        Returns:
+            about 250 bars for "1Y"; empty where the symbol is stored but has no bar in the period.
+
+        Raises:
+            UnknownSymbol: no bar of the symbol is stored, and there is no fallback.
+            BadPeriod, UnsupportedTimeframe: the argument is not one.
+            EmptyLake, StorageError: the lake cannot be read, and there is no fallback.
+        """
+        _require_timeframe(timeframe)
+        last = self._last_session()
+        first = _first_day(period, last)
+        if self._warm and self._warm.covers(symbol, first, last):
+            return self._warm.bars(symbol, first)
+        query = f"select {_BAR_COLUMNS} from bars where symbol = $1 order by timestamp"
+        try:
+            rows = self._session.snapshot(query, [symbol], Lens(first, last)).fetchall()
+            if not rows:
+                self._require_stored([symbol])
+        except (EmptyLake, StorageError, UnknownSymbol):
+            if self._fallback is None:
+                raise
+            return self._fallback.get_bars(symbol, period, timeframe)
+        return [_bar(row) for row in rows]
+
+    def bars(
+        self,
+        symbols: Sequence[str] | None = None,
+        start: Day | None = None,
+        end: Day | None = None,
+        adjustment: Literal["all", "split", "raw"] = "all",
+        timeframe: str = "1Day",
+    ) -> "DuckDBPyRelation":
+        """Bars of some symbols (default: all), by symbol and timestamp: .df(), .pl(), .to_arrow_table(), .fetchall().
+
+        One row per symbol and session: symbol, date, timestamp, open, high, low, close, vwap, volume, trade_count,
+        is_final. start and end are sessions, both included; no row where nothing matches.
+        Corporate actions are not applied yet: every adjustment gives bars as traded.
+
+        Raises:
+            UnknownSymbol: one of the symbols is not stored.
+            BadParameter, UnsupportedTimeframe: an argument is not one.
+            EmptyLake, StorageError: the lake cannot be read.
+        """
+        _require_timeframe(timeframe)
+        if adjustment not in ("all", "split", "raw"):
+            raise BadParameter(f"adjustment {adjustment!r} is none of all, split, raw")
+        relation = "bars_raw" if adjustment == "raw" else "bars"
+        first, last = _range(start, end)
+        conditions = _symbol_condition(symbols) + ([f"date <= {literal(last)}"] if last else [])
+        query = f"select * from {relation}{_where(conditions)} order by symbol, timestamp"
+        result = self._session.snapshot(query, lens=Lens(first, self._as_of))
+        self._require_all(symbols, result)
+        return result
+
+    def indicator(
+        self,
+        name: str,
+        symbols: Sequence[str] | None = None,
+        start: Day | None = None,
+        end: Day | None = None,
+        source: str = "bars",
+        **parameters: Scalar,
+    ) -> "DuckDBPyRelation":
+        """An indicator of some symbols (default: all): symbol, timestamp and its value columns, by symbol and timestamp.
+
+        start and end are sessions, both included. Only the bars that the range and the warm-up need are read; a symbol
+        with fewer bars than that is computed from its whole history, so values do not depend on start.
+
+        Raises:
+            UnknownIndicator: there is no such indicator.
+            BadParameter: a parameter is unknown, of the wrong type or out of range.
+            UnknownSymbol: one of the symbols is not stored.
+            EmptyLake, StorageError: the lake cannot be read.
+        """
+        first, last = _range(start, end)
+        conditions = [f"timestamp >= {literal(_midnight(first))}"] if first else []
+        if last:
+            conditions.append(f"timestamp < {literal(_midnight(last + timedelta(days=1)))}")
+        return self._compute(name, symbols, conditions, first, source, parameters)
+
+    def latest(
+        self, name: str, symbols: Sequence[str] | None = None, source: str = "bars", **parameters: Scalar
+    ) -> "DuckDBPyRelation":
+        """The newest row of an indicator for each symbol: one row per symbol, by symbol. Reads the warm-up alone.
+
+        Raises:
+            as `indicator` does.
+        """
+        horizon = self._as_of or calendar.new_york_date(self._clock())
+        # without a list of symbols, one that stopped trading long ago has a newest row too: all is read
+        return self._compute(name, symbols, ["newest_first = 1"], horizon if symbols is not None else None, source, parameters)
+
+    def sql(self, query: str, parameters: Parameters = None) -> "DuckDBPyRelation":
+        """The rows of one SELECT-like statement over the views and macros of the layer; $1 or $name take parameters.
+
+        It runs on a connection that can read this lake and nothing else.
+
+        Raises:
+            NotReadOnly: anything but a single SELECT-like statement.
+            QueryFailed: DuckDB cannot run it.
+            EmptyLake, StorageError: the lake cannot be read.
+        """
+        return self._session.select(query, parameters, Lens(as_of=self._as_of))
+
+    def symbols(self) -> "DuckDBPyRelation":
+        """What is stored: symbol, first_date, last_date, bars, provisional_bars; one row per symbol."""
+        return self.sql("from symbols order by symbol")
+
+    def warm_cache(self, symbols: Sequence[str], period: str = "MAX") -> int:
+        """Read the bars of these symbols once; returns how many.
+
+        Until the next session completes, `get_bars` of these symbols then answers from memory, without a request.
+        It sees the lake as it is now: call this again to see a later refresh.
+
+        Raises:
+            UnknownSymbol: one of the symbols is not stored.
+            BadPeriod: the period is not one.
+            EmptyLake, StorageError: the lake cannot be read.
+        """
+        last = self._last_session()
+        first = _first_day(period, last)
+        query = f"select date, {_BAR_COLUMNS} from bars{_where(_symbol_condition(symbols))} order by symbol, timestamp"
+        result = self._session.snapshot(query, lens=Lens(first, last))
+        self._require_all(symbols, result)
+        self._warm = _WarmBars(result, frozenset(symbols), first, last)
+        return len(result)
+
+    def get_latest_quote(self, symbol: str) -> Quote:
+        """The newest bid and ask, live from Alpaca; nothing is stored, nothing is made up from bars.
+
+        Raises:
+            SettingsError: there are no Alpaca keys.
+            NoQuote: Alpaca has no two-sided quote of the symbol.
+            BadParameter: the adapter looks from a past day, which no live quote belongs to.
+            AlpacaError: Alpaca does not answer as it should.
+        """
+        if self._as_of:
+            raise BadParameter(f"this adapter looks from {self._as_of}: a live quote would be from its future")
+        if self._source is None:
+            from alchemiser_duck.alpaca_source import AlpacaSource
+
+            self._source = AlpacaSource(self._settings, attempts=3)
+        return self._source.latest_quote(symbol)
+
+    def get_mid_price(self, symbol: str) -> Decimal:
+        """Halfway between the newest bid and ask, USD per share. Raises as `get_latest_quote` does."""
+        return self.get_latest_quote(symbol).mid
+
+    def _last_session(self) -> date:
+        """The last session to be seen: as_of, or the last complete one."""
+        delay = timedelta(minutes=self._settings.sip_delay_minutes)
+        return self._as_of or calendar.last_complete_session(self._clock(), delay)
+
+    def _compute(
+        self,
+        name: str,
+        symbols: Sequence[str] | None,
+        conditions: list[str],
+        first_needed: date | None,
+        source: str,
+        parameters: Mapping[str, Scalar],
+    ) -> "DuckDBPyRelation":
+        """The rows of an indicator that meet the conditions, read from `first_needed` less its look-back on.
+
+        A kept row is exact when as many bars as the look-back precede it in what was read. Where a symbol has fewer
+        (a new listing, a long halt, an old delisting), that symbol is computed again from its whole history.
+        """
+        file = self._indicator_file(name)
+        call = self._call(file, source, parameters)
+        look_back = self._look_back(file, source, parameters) if first_needed else None
+        since = _days_before(first_needed, look_back) if first_needed and look_back is not None else None
+
+        def rows(wanted: Sequence[str] | None, start: date | None) -> "DuckDBPyRelation":
+            numbered = (
+                "select *, row_number() over (partition by symbol order by timestamp) - 1 as bars_before, "
+                "row_number() over (partition by symbol order by timestamp desc) as newest_first "
+                f"from {call}{_where(_symbol_condition(wanted))}"
+            )
+            query = f"select * exclude (newest_first) from ({numbered}){_where(conditions)} order by symbol, timestamp"
+            try:
+                return self._session.snapshot(query, lens=Lens(start, self._as_of))
+            except QueryFailed as problem:
+                if f"{name}: " in str(problem):  # the bounds are in the .sql file
+                    raise BadParameter(str(problem).removeprefix("Invalid Input Error: ")) from problem
+                raise
+
+        result = rows(symbols, since)
+        if since is not None:
+            short = {symbol for (symbol,) in result.filter(f"bars_before < {look_back}").select("symbol").distinct().fetchall()}
+            if symbols is not None:
+                short |= set(symbols) - _symbols_of(result)
+            if short:
+                result = self._session.stack(
+                    result.filter(f"symbol not in ({literal_list(sorted(short))})"), rows(sorted(short), None)
+                )
+        self._require_all(symbols, result)
+        return result.select("* exclude (bars_before)")
+
+    def _indicator_file(self, name: str) -> SqlFile:
+        files = indicator_files(self._settings.sql_dir)
+        if name not in files:
+            raise UnknownIndicator(
+                f"there is no indicator {name!r}{_did_you_mean(name, files)}; to list them: alchemiser-duck indicators"
+            )
+        return files[name]
+
+    def _call(self, file: SqlFile, source: str, parameters: Mapping[str, Scalar]) -> str:
+        """The table macro's call; names come from the catalogue, values become literals."""
+        if unknown := sorted(set(parameters) - set(file.parameters)):
+            known = ", ".join(f"{name} := {default}" for name, default in file.parameters.items())
+            raise BadParameter(f"{file.name} has no parameter {', '.join(unknown)}; it takes {known}")
+        relations = self._session.relation_names()
+        if source not in relations:
+            raise BadParameter(f"there is no relation {source!r}{_did_you_mean(source, relations)}")
+        arguments = {**parameters, "source": source} if "source" in file.parameters else dict(parameters)
+        try:
+            listed = ", ".join(f"{identifier(name)} := {literal(value)}" for name, value in arguments.items())
+        except ValueError as problem:
+            raise BadParameter(f"{file.name}: {problem}; parameters are numbers and texts") from problem
+        return f"{identifier(file.name)}({listed})"
+
+    def _look_back(self, file: SqlFile, source: str, parameters: Mapping[str, Scalar]) -> int | None:
+        """How many bars before a row its value depends on; None: nobody says, so all of them."""
+        if file.look_back is None or source not in DAILY_RELATIONS:
+            return None
+        values = file.parameters | {name: literal(value) for name, value in parameters.items()}
+        try:
+            return max(0, int(self._session.evaluate(file.look_back, values)))
+        except (QueryFailed, TypeError, ValueError, OverflowError):
+            return None  # parameters out of range: the macro itself says so
+
+    def _require_all(self, symbols: Sequence[str] | None, result: "DuckDBPyRelation") -> None:
+        if symbols is not None and (missing := sorted(set(symbols) - _symbols_of(result))):
+            self._require_stored(missing)
+
+    def _require_stored(self, symbols: Sequence[str]) -> None:
+        """Raise UnknownSymbol for the first symbol that is not stored as far as this adapter sees."""
+        lens = Lens(as_of=self._as_of)
+        query = f"select distinct symbol from bars_raw{_where(_symbol_condition(symbols))}"
+        unknown = sorted(set(symbols) - _symbols_of(self._session.snapshot(query, lens=lens)))
+        if unknown:
+            stored = _symbols_of(self._session.snapshot("select distinct symbol from bars_raw", lens=lens))
+            raise UnknownSymbol(
+                f"no 1Day bars for {', '.join(map(repr, unknown[:5]))} in {self._settings.lake_url}/bars"
+                f"{_did_you_mean(unknown[0], stored)}; to fetch: alchemiser-duck refresh --symbols {','.join(unknown[:5])}"
+            )
+
+
+class _WarmBars:
+    """Bars in memory: what one read saw, good until the next session completes."""
+
+    def __init__(self, snapshot: "DuckDBPyRelation", symbols: frozenset[str], first: date | None, last: date) -> None:
+        self._snapshot = snapshot
+        self._symbols = symbols
+        self._first = first
+        self._last = last
+        self._lock = Lock()
+
+    def covers(self, symbol: str, first: date | None, last: date) -> bool:
+        reaches_back = self._first is None or (first is not None and first >= self._first)
+        return symbol in self._symbols and last == self._last and reaches_back
+
+    def bars(self, symbol: str, first: date | None) -> list[Bar]:
+        conditions = f"symbol = {literal(symbol)}" + (f" and date >= {literal(first)}" if first else "")
+        with self._lock:  # one connection behind the snapshot
+            rows = self._snapshot.filter(conditions).select(_BAR_COLUMNS).fetchall()
+        return [_bar(row) for row in rows]
+
+
+_BAR_COLUMNS = "symbol, timestamp, open, high, low, close, volume, vwap, trade_count"
+_PERIOD = re.compile(r"([1-9]\d{0,3})([YMWD])")
+
+
+def _bar(row: tuple[Any, ...]) -> Bar:
+    symbol, timestamp, open_, high, low, close, volume, vwap, trade_count = row
+    return Bar(
+        symbol=symbol,
+        timestamp=timestamp.astimezone(UTC),
+        open=Decimal(repr(open_)),
+        high=Decimal(repr(high)),
+        low=Decimal(repr(low)),
+        close=Decimal(repr(close)),
+        volume=volume,
+        vwap=None if vwap is None else Decimal(repr(vwap)),
+        trade_count=trade_count,
+    )
+
+
+def _first_day(period: str, last: date) -> date | None:
+    """The first day of a calendar span that ends with `last`; None: no bound."""
+    if period == "MAX":
+        return None
+    found = _PERIOD.fullmatch(period) if isinstance(period, str) else None
+    if not found:
+        raise BadPeriod(f"period {period!r} is not <n>Y, <n>M, <n>W, <n>D or MAX; for example: 1Y")
+    number = int(found.group(1))
+    unit = {"Y": "years", "M": "months", "W": "weeks", "D": "days"}[found.group(2)]
+    try:
+        return last - relativedelta(**{unit: number}) + timedelta(days=1)
+    except (ValueError, OverflowError):
+        return None  # before the first year there is
+
+
+def _day(value: Day, name: str) -> date:
+    if isinstance(value, datetime):
+        raise BadParameter(f"{name} is a session, a date without a time: got {value!r}")
+    if isinstance(value, date):
+        return value
+    try:
+        return date.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise BadParameter(f"{name} {value!r} is not a date; for example: 2024-01-31") from None
+
+
+def _range(start: Day | None, end: Day | None) -> tuple[date | None, date | None]:
+    first = None if start is None else _day(start, "start")
+    last = None if end is None else _day(end, "end")
+    if first and last and first > last:
+        raise BadParameter(f"start {first} is after end {last}")
+    return first, last
+
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=calendar.NEW_YORK)
+
+
+def _days_before(day: date, sessions: int) -> date | None:
+    """A day that surely has so many sessions before `day`: 250 a year, and two weeks for closures."""
+    try:
+        return day - timedelta(days=14 + math.ceil(sessions * 365.25 / 250))
+    except OverflowError:
+        return None
+
+
+def _symbol_condition(symbols: Sequence[str] | None) -> list[str]:
+    if symbols is None:
+        return []
+    if isinstance(symbols, str):
+        raise BadParameter(f"symbols is a list of tickers, not a text: type [{symbols!r}]")
+    return [f"symbol in ({literal_list(symbols)})" if symbols else "false"]
+
+
+def _where(conditions: list[str]) -> str:
+    return " where " + " and ".join(conditions) if conditions else ""
+
+
+def _symbols_of(relation: "DuckDBPyRelation") -> set[str]:
+    return {symbol for (symbol,) in relation.select("symbol").distinct().fetchall()}
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    originals = {other.upper(): other for other in known}
+    near = difflib.get_close_matches(name.upper(), originals, n=1, cutoff=0.6)
+    return f"; did you mean {originals[near[0]]}?" if near else ""
+
+
+def _require_timeframe(timeframe: str) -> None:
+    if timeframe not in TIMEFRAMES:
+        raise UnsupportedTimeframe(f"timeframe {timeframe!r} is not stored; the lake holds {', '.join(TIMEFRAMES)}")

@@ -1,0 +1,349 @@
+"""The command line. Data on stdout, narration on stderr, exit codes as promised."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.exceptions import TyperException
+
+from alchemiser_duck.errors import AlchemiserDuckError, BadParameter, ExitCode
+
+EXIT_CODES = (
+    "Exit codes: 0 ok, 1 query failed, 2 usage or settings, 3 S3 or Alpaca unreachable or data not there yet "
+    "(a retry may help), 4 stale or bad data found, 130 interrupted."
+)
+
+app = typer.Typer(
+    help="Market data in Parquet on S3, read through DuckDB SQL. Settings come from the environment.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+class RefreshMode(StrEnum):
+    """Which refresh to run."""
+
+    OVERNIGHT = "overnight"
+    POST_CLOSE = "post-close"
+
+
+class OutputFormat(StrEnum):
+    """How rows are written; the same names as output.Format, without its imports."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+
+
+FormatOption = Annotated[OutputFormat, typer.Option("--format", "-f", help="How rows are written.")]
+OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file instead of stdout.")]
+LimitOption = Annotated[int | None, typer.Option("--limit", min=0, help="Rows at most; 0: all. Default: 40 in a table.")]
+AsOfOption = Annotated[str | None, typer.Option("--as-of", help="Look from the close of this day, e.g. 2020-03-02.")]
+StartOption = Annotated[str | None, typer.Option("--start", help="First session, e.g. 2024-01-31.")]
+EndOption = Annotated[str | None, typer.Option("--end", help="Last session, included.")]
+SymbolsOption = Annotated[str | None, typer.Option("--symbols", help="Tickers separated by commas.")]
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"alchemiser-duck {installed('alchemiser-duck')} (DuckDB {installed('duckdb')})")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command(epilog="Example: alchemiser-duck refresh --mode overnight --symbols AAPL,MSFT --start 2016-01-01")
+def refresh(
+    mode: Annotated[RefreshMode, typer.Option(help="Whole history, or today's bar after the close.")] = RefreshMode.OVERNIGHT,
+    symbols: SymbolsOption = None,
+    start: Annotated[str | None, typer.Option(help="First day of the history (overnight). Default: 2016-01-01.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until today's bar can be complete (post-close).")] = False,
+    now: Annotated[str | None, typer.Option(help="Pretend it is this moment, e.g. 2026-11-20T21:30Z (replays).")] = None,
+    form: FormatOption = OutputFormat.TABLE,
+    path: OutputOption = None,
+    limit: LimitOption = None,
+) -> None:
+    """Bring bars from Alpaca into the lake. Without --symbols: ALCHEMISER_SYMBOLS, else what is stored."""
+    from alchemiser_duck import narration
+    from alchemiser_duck.data_refresh_service import HISTORY_START, DataRefreshService
+
+    if start and mode is RefreshMode.POST_CLOSE:
+        raise BadParameter("--start is for --mode overnight; post-close brings today's bar alone")
+    if wait and mode is RefreshMode.OVERNIGHT:
+        raise BadParameter("--wait is for --mode post-close")
+    moment = _moment(now)
+    named = _split(symbols)
+    service = DataRefreshService()
+    with narration.refresh_progress() as progress:
+        if mode is RefreshMode.OVERNIGHT:
+            first = _date(start, "--start") if start else HISTORY_START
+            report = service.overnight(named, first, now=moment, progress=progress)
+        else:
+            report = service.post_close(named, now=moment, wait=wait, progress=progress)
+    _show_report(report, form, path, limit)
+    raise typer.Exit(int(report.exit_code))
+
+
+@app.command(epilog="Example: alchemiser-duck bars AAPL MSFT --start 2024-01-01 --format csv")
+def bars(
+    symbols: Annotated[list[str], typer.Argument(help="Tickers.")],
+    start: StartOption = None,
+    end: EndOption = None,
+    adjustment: Annotated[str, typer.Option(help="all, split or raw.")] = "all",
+    as_of: AsOfOption = None,
+    form: FormatOption = OutputFormat.TABLE,
+    path: OutputOption = None,
+    limit: LimitOption = None,
+) -> None:
+    """Show stored bars."""
+    result = _adapter(as_of).bars(symbols, start, end, adjustment)
+    _write(result, form, path, limit)
+
+
+@app.command(epilog="Example: alchemiser-duck indicator rsi AAPL MSFT --param n=14 --latest")
+def indicator(
+    name: Annotated[str, typer.Argument(help="An indicator; `alchemiser-duck indicators` lists them.")],
+    symbols: Annotated[list[str], typer.Argument(help="Tickers.")],
+    param: Annotated[list[str] | None, typer.Option("--param", "-p", help="A parameter, e.g. n=14; repeatable.")] = None,
+    start: StartOption = None,
+    end: EndOption = None,
+    latest: Annotated[bool, typer.Option("--latest", help="Only the newest row of each symbol.")] = False,
+    source: Annotated[str, typer.Option(help="The relation it reads.")] = "bars",
+    as_of: AsOfOption = None,
+    form: FormatOption = OutputFormat.TABLE,
+    path: OutputOption = None,
+    limit: LimitOption = None,
+) -> None:
+    """Compute an indicator of some symbols."""
+    adapter = _adapter(as_of)
+    parameters = dict(_parameter(text) for text in param or [])
+    if latest and (start or end):
+        raise BadParameter("--latest shows the newest row: leave --start and --end out")
+    if latest:
+        result = adapter.latest(name, symbols, source, **parameters)
+    else:
+        result = adapter.indicator(name, symbols, start, end, source, **parameters)
+    _write(result, form, path, limit)
+
+
+@app.command(epilog="Example: alchemiser-duck indicators --format json")
+def indicators(form: FormatOption = OutputFormat.TABLE, path: OutputOption = None, limit: LimitOption = None) -> None:
+    """List the indicators with their parameters."""
+    import pyarrow as pa
+
+    from alchemiser_duck.sql_catalog import indicator_files
+
+    own = os.environ.get("ALCHEMISER_SQL_DIR")  # no bucket is needed for a list
+    rows = [
+        {
+            "name": file.name,
+            "parameters": ", ".join(f"{name} := {default}" for name, default in file.parameters.items()),
+            "look_back": file.look_back,
+            "description": file.description,
+            "file": str(file.path),
+        }
+        for file in indicator_files(Path(own) if own else None).values()
+    ]
+    _write(pa.Table.from_pylist(rows), form, path, limit)
+
+
+@app.command(epilog='Example: alchemiser-duck sql "select symbol, rsi from rsi(14) order by timestamp desc limit 5"')
+def sql(
+    query: Annotated[str, typer.Argument(help="One SELECT-like statement; - reads it from stdin.")],
+    as_of: AsOfOption = None,
+    form: FormatOption = OutputFormat.TABLE,
+    path: OutputOption = None,
+    limit: LimitOption = None,
+) -> None:
+    """Run read-only SQL over the views and indicators."""
+    _write(_adapter(as_of).sql(sys.stdin.read() if query == "-" else query), form, path, limit)
+
+
+@app.command(epilog="Example: alchemiser-duck symbols --format csv")
+def symbols(form: FormatOption = OutputFormat.TABLE, path: OutputOption = None, limit: LimitOption = None) -> None:
+    """List the stored symbols with their first and last session."""
+    _write(_adapter(None).symbols(), form, path, limit)
+
+
+@app.command(
+    epilog='Example: alchemiser-duck shell -c "from sma(20) limit 5"',
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def shell(context: typer.Context) -> None:
+    """Open the duckdb shell with secret, views and indicators ready; further arguments go to duckdb."""
+    import duckdb
+
+    from alchemiser_duck import credentials
+    from alchemiser_duck.duckdb_session import load_httpfs
+    from alchemiser_duck.settings import Settings
+    from alchemiser_duck.sql_catalog import sql_root, user_files
+
+    settings = Settings.from_environment()
+    beside_python = Path(sys.executable).parent / "duckdb"
+    program = str(beside_python) if beside_python.is_file() else shutil.which("duckdb")
+    if program is None:
+        raise AlchemiserDuckError("there is no duckdb shell here: pip install duckdb-cli")
+    with duckdb.connect(":memory:") as con:
+        load_httpfs(con)  # puts the extension where the shell finds it
+    secret = credentials.current()
+    # the environment carries the secret: no file and no history does
+    environment = os.environ | {
+        "MARKET_DATA_BUCKET": settings.market_data_bucket,
+        "AWS_ACCESS_KEY_ID": secret.key_id,
+        "AWS_SECRET_ACCESS_KEY": secret.secret,
+        "AWS_SESSION_TOKEN": secret.token or "",
+        "AWS_REGION": credentials.region(settings),
+        "AWS_ENDPOINT_URL_S3": settings.endpoint_url or "",
+    }
+    steps = [f".cd '{sql_root().parent}'", ".read sql/init.sql", f".cd '{Path.cwd()}'"]
+    steps += [f".read '{file.path.resolve()}'" for file in user_files(settings.sql_dir)]
+    with tempfile.NamedTemporaryFile("w", suffix=".sql", prefix="alchemiser-duck-") as init:
+        init.write("\n".join(steps) + "\n")
+        init.flush()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the shell
+        ended = subprocess.run([program, "-init", init.name, *context.args], env=environment, check=False)  # noqa: S603
+    raise typer.Exit(ended.returncode)
+
+
+@app.command(epilog="Example: alchemiser-duck sandbox > sandbox.env &   then: source sandbox.env")
+def sandbox(
+    original_dates: Annotated[bool, typer.Option("--original-dates", help="Serve 2000 to 2013 as it was.")] = False,
+) -> None:
+    """Run a local S3 and a stand-in for Alpaca with real bars until Ctrl-C; prints the variables to export."""
+    from alchemiser_duck import narration, output
+    from alchemiser_duck.sandbox import sandbox as start_sandbox
+
+    stopped = _stop_signal()
+    with start_sandbox(original_dates=original_dates) as box:
+        narration.say(f"sandbox: {box.notice}")
+        for name, value in box.environment.items():
+            output.text(f"export {name}={value}")
+        narration.say("sandbox: running; Ctrl-C stops it and forgets everything")
+        stopped()
+    narration.say("sandbox: stopped")
+
+
+@app.command(epilog="Example: alchemiser-duck demo")
+def demo() -> None:
+    """Show everything once, on loopback: refresh real bars into S3, read them back through DuckDB."""
+    from alchemiser_duck import demo as demonstration
+
+    demonstration.run()
+
+
+def _stop_signal() -> Any:
+    """A function that returns when the process is asked to stop."""
+    from threading import Event
+
+    event = Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: event.set())
+    return event.wait
+
+
+def _adapter(as_of: str | None) -> Any:
+    from alchemiser_duck.cached_market_data_adapter import CachedMarketDataAdapter
+
+    adapter = CachedMarketDataAdapter()
+    return adapter.as_of(as_of) if as_of else adapter
+
+
+def _write(rows: Any, form: OutputFormat, path: Path | None, limit: int | None) -> None:
+    from alchemiser_duck import output
+
+    output.write(rows, output.Format(form.value), path, limit)
+
+
+def _show_report(report: Any, form: OutputFormat, path: Path | None, limit: int | None) -> None:
+    from alchemiser_duck import narration
+
+    if report.note:
+        narration.say(report.note)
+        return
+    _write(report.outcome_table(), form, path, limit)
+    changes = report.changes
+    narration.say(
+        f"{report.status}: {changes.added:,} added, {changes.finalised:,} finalised, {changes.restated:,} restated, "
+        f"{changes.unchanged:,} unchanged in {report.first_session} to {report.last_session}; "
+        f"{len(report.partitions_written)} partitions written; {report.alpaca_requests} Alpaca requests, "
+        f"{report.s3_requests} S3 requests, {report.s3_bytes_sent:,} bytes sent, {report.s3_bytes_received:,} received, "
+        f"{report.seconds:.1f} s"
+    )
+    for bar in report.quarantined[:20]:
+        narration.warning(f"not stored: {bar.symbol} {bar.timestamp}: {bar.reason}")
+    if len(report.quarantined) > 20:
+        narration.warning(f"{len(report.quarantined) - 20} more bars were not stored: see refresh_runs.quarantined")
+    for failure in report.failures:
+        narration.error(failure)
+
+
+def _split(symbols: str | None) -> list[str] | None:
+    return None if symbols is None else symbols.replace(",", " ").split()
+
+
+def _date(text: str, option: str) -> Any:
+    from datetime import date
+
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise BadParameter(f"{option} {text!r} is not a date; for example: {option} 2016-01-01") from None
+
+
+def _moment(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadParameter(f"--now {text!r} is not a moment; for example: --now 2026-11-20T21:30Z") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _parameter(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise BadParameter(f"--param {text!r} is not name=value; for example: --param n=14")
+    for kind in (int, float):
+        try:
+            return name, kind(value)
+        except ValueError:
+            continue
+    return name, value
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    from alchemiser_duck import narration
+
+    try:
+        code = app(standalone_mode=False)
+    except AlchemiserDuckError as problem:
+        narration.error(str(problem))
+        code = problem.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        code = ExitCode.INTERRUPTED
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = ExitCode.OK
+    except TyperException as problem:
+        narration.error(f"{problem.format_message()} (add --help for how to use it)")
+        code = ExitCode.USAGE
+    sys.exit(int(code or 0))

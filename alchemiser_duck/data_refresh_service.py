@@ -1,0 +1,308 @@
+"""DataRefreshService: brings bars from Alpaca into the lake, overnight and right after the close."""
+
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from datetime import time as time_of_day
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from alchemiser_duck import exchange_calendar as calendar
+from alchemiser_duck.alpaca_source import AlpacaSource
+from alchemiser_duck.bar_merge import INCOMING_SCHEMA, Changes, QuarantinedBar
+from alchemiser_duck.errors import (
+    BadParameter,
+    BarNotComplete,
+    NothingToRefresh,
+    SettingsError,
+    StorageError,
+    StorageRefused,
+)
+from alchemiser_duck.market_data_store import MarketDataStore
+from alchemiser_duck.refresh_report import Mode, RefreshReport, SymbolOutcome
+from alchemiser_duck.settings import Settings
+
+HISTORY_START = date(2016, 1, 1)
+"""Alpaca's history begins here."""
+
+SPAN_ROWS = 2_500_000
+"""Bars held in memory at once: years are fetched together as long as they are expected to stay below this."""
+
+SESSIONS_A_YEAR = 252
+
+RECENT_DAYS = 30
+"""A symbol with a bar this recent is refreshed after the close when no symbols are named."""
+
+Progress = Callable[[int, int, int], None]
+"""Told after each batch: symbols x years done, of how many, bars fetched so far."""
+
+
+@dataclass
+class _Tally:
+    """What a run has done so far."""
+
+    changes: dict[str, Changes] = field(default_factory=lambda: defaultdict(Changes))
+    seen: set[str] = field(default_factory=set)
+    failed: dict[str, str] = field(default_factory=dict)
+    rejected: dict[str, str] = field(default_factory=dict)
+    """symbols that Alpaca calls invalid: not asked for again"""
+    quarantined: list[QuarantinedBar] = field(default_factory=list)
+    written: list[str] = field(default_factory=list)
+    unchanged: int = 0
+    failures: list[str] = field(default_factory=list)
+    fetched: int = 0
+    done: int = 0
+
+    def outcomes(self, symbols: list[str]) -> tuple[SymbolOutcome, ...]:
+        return tuple(self._outcome(symbol) for symbol in symbols)
+
+    def _outcome(self, symbol: str) -> SymbolOutcome:
+        changes = self.changes.get(symbol, Changes())
+        if reason := self.rejected.get(symbol) or self.failed.get(symbol):
+            return SymbolOutcome(symbol, "failed", changes, reason)
+        return SymbolOutcome(symbol, "ok" if symbol in self.seen else "no_data", changes)
+
+
+class DataRefreshService:
+    """Refreshes a lake from Alpaca. Every method takes the time it runs at; by default that is the clock's."""
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        store: MarketDataStore | None = None,
+        source: AlpacaSource | None = None,
+    ) -> None:
+        self._settings = settings or Settings.from_environment()
+        self._store = store or MarketDataStore(self._settings)
+        self._source = source or AlpacaSource(self._settings)
+        self._delay = timedelta(minutes=self._settings.sip_delay_minutes)
+
+    def overnight(
+        self,
+        symbols: list[str] | None = None,
+        start: date = HISTORY_START,
+        *,
+        now: datetime | None = None,
+        progress: Progress | None = None,
+    ) -> RefreshReport:
+        """Bring the whole history of the symbols, from start to the last complete session.
+
+        Only partitions whose content changes are written. Provisional bars are finalised, restated ones replaced, both
+        counted. Each year is stored as soon as it is fetched, so a run that dies is completed by running it again.
+
+        Args:
+            symbols: default: ALCHEMISER_SYMBOLS, else every stored symbol.
+
+        Raises:
+            NothingToRefresh: there is no symbol to refresh.
+            AlpacaRefused: Alpaca rejects the keys or the subscription.
+            FeedMismatch: the lake holds another feed's bars.
+        """
+        now = now or calendar.utc_now()
+        last = calendar.last_complete_session(now, self._delay)
+        if start > last:
+            raise BadParameter(f"start {start} is after the last complete session, {last}")
+        wanted = self._universe(symbols, self._store.list_symbols)
+        return self._run("overnight", wanted, start, last, now, progress)
+
+    def post_close(
+        self,
+        symbols: list[str] | None = None,
+        *,
+        now: datetime | None = None,
+        wait: bool = False,
+        progress: Progress | None = None,
+    ) -> RefreshReport:
+        """Add today's completed daily bar; touches one partition. On a day without a session it does nothing.
+
+        Args:
+            symbols: default: ALCHEMISER_SYMBOLS, else every symbol with a bar in the last 30 days.
+            wait: sleep until today's bar can be complete, instead of refusing.
+
+        Raises:
+            BarNotComplete: the session is not over, or the plan's delay still hides the close.
+            NothingToRefresh, AlpacaRefused, FeedMismatch: as above.
+        """
+        now = now or calendar.utc_now()
+        today = calendar.new_york_date(now)
+        if not calendar.is_session(today):
+            return self._nothing_to_do(now, f"{today} is not a session of the exchange: nothing to do")
+        ready = calendar.complete_from(today, self._delay)
+        if now < ready:
+            if not wait:
+                raise BarNotComplete(
+                    f"today's bar is complete at {_clock_time(calendar.session_close(today))} New York and visible "
+                    f"{self._settings.sip_delay_minutes} minutes later: run this from {_clock_time(ready)} New York on, "
+                    "or add --wait (wait=True); with real-time SIP set ALPACA_SIP_DELAY_MINUTES=0"
+                )
+            time.sleep((ready - now).total_seconds())
+            now = ready
+        wanted = self._universe(
+            symbols, lambda: self._store.recent_symbols(today - timedelta(days=RECENT_DAYS), today)
+        )
+        return self._run("post_close", wanted, today, today, now, progress)
+
+    def _universe(self, symbols: list[str] | None, stored: Callable[[], list[str]]) -> list[str]:
+        named = symbols if symbols is not None else list(self._settings.symbols)
+        if not named and symbols is None:
+            if self._settings.strategies:
+                raise SettingsError(
+                    "ALCHEMISER_STRATEGIES is set, but symbols are not extracted from strategy files yet: "
+                    "list them, for example: export ALCHEMISER_SYMBOLS=AAPL,MSFT"
+                )
+            named = stored()
+        wanted = list(dict.fromkeys(named))
+        for symbol in wanted:
+            if not symbol or "," in symbol or symbol != symbol.strip():
+                raise BadParameter(f"{symbol!r} is not a symbol: name tickers as Alpaca does, for example BRK.B")
+        if not wanted:
+            raise NothingToRefresh(
+                f"no symbols were named and none are stored in {self._settings.lake_url}: add --symbols AAPL,MSFT or "
+                "export ALCHEMISER_SYMBOLS=AAPL,MSFT"
+            )
+        return wanted
+
+    def _run(
+        self, mode: Mode, symbols: list[str], first: date, last: date, now: datetime, progress: Progress | None
+    ) -> RefreshReport:
+        clock = time.monotonic()
+        traffic, requests = self._store.traffic, self._source.requests
+        run_id = f"{now:%Y%m%dT%H%M%SZ}-{mode}-{uuid.uuid4().hex[:8]}"
+        tally = _Tally()
+        spans = list(_spans(first, last, len(symbols)))
+        for span_first, span_last in spans:
+            table = self._fetch(symbols, span_first, span_last, now, tally, len(spans), progress)
+            self._store_years(table, run_id, tally)
+            del table  # before the next span is fetched: one span in memory
+        seconds = time.monotonic() - clock
+        sent = self._store.traffic - traffic
+        report = RefreshReport(
+            run_id=run_id,
+            mode=mode,
+            started_at=now,
+            finished_at=now + timedelta(seconds=seconds),
+            feed=self._settings.feed,
+            first_session=first,
+            last_session=last,
+            outcomes=tally.outcomes(symbols),
+            quarantined=tuple(tally.quarantined),
+            partitions_written=tuple(tally.written),
+            partitions_unchanged=tally.unchanged,
+            failures=tuple(tally.failures),
+            alpaca_requests=self._source.requests - requests,
+            s3_requests=sent.requests,
+            s3_bytes_sent=sent.bytes_sent,
+            s3_bytes_received=sent.bytes_received,
+            seconds=seconds,
+        )
+        return self._append(report)
+
+    def _append(self, report: RefreshReport) -> RefreshReport:
+        """Append the report to the audit trail; a run whose record is lost has still stored its bars."""
+        before = self._store.traffic
+        try:
+            self._store.append_run(report.key, report.record())
+        except StorageError as problem:
+            report = replace(report, failures=(*report.failures, f"{report.key}: {problem}"))
+        extra = self._store.traffic - before
+        return replace(
+            report,
+            s3_requests=report.s3_requests + extra.requests,
+            s3_bytes_sent=report.s3_bytes_sent + extra.bytes_sent,
+            s3_bytes_received=report.s3_bytes_received + extra.bytes_received,
+        )
+
+    def _fetch(
+        self,
+        symbols: list[str],
+        first: date,
+        last: date,
+        now: datetime,
+        tally: _Tally,
+        spans: int,
+        progress: Progress | None,
+    ) -> pa.Table:
+        """The bars of one span, those of incomplete sessions set aside."""
+        start = datetime.combine(first, time_of_day(), calendar.NEW_YORK)
+        # the end of the last session's day, but never more recent than the plan may ask for
+        end = min(
+            datetime.combine(last, time_of_day(23, 59, 59), calendar.NEW_YORK),
+            (now - self._delay - timedelta(minutes=1 if self._delay else 0)).astimezone(calendar.NEW_YORK),
+        )
+        wanted = [symbol for symbol in symbols if symbol not in tally.rejected]
+        tables = []
+        for batch in self._source.daily_bars(wanted, start, end, len(calendar.sessions(first, last))):
+            tables.append(batch.bars)
+            tally.failed |= batch.failed
+            tally.rejected |= batch.rejected
+            tally.quarantined += batch.malformed
+            tally.seen.update(pc.unique(batch.bars["symbol"]).to_pylist())
+            tally.fetched += batch.bars.num_rows
+            tally.done += len(batch.symbols)
+            if progress:
+                progress(tally.done, len(symbols) * spans, tally.fetched)
+        if not tables:
+            return INCOMING_SCHEMA.empty_table()
+        return self._with_finality(pa.concat_tables(tables), first, last, now, tally)
+
+    def _with_finality(self, bars: pa.Table, first: date, last: date, now: datetime, tally: _Tally) -> pa.Table:
+        """Tell final bars from provisional ones, and set aside what lies outside the sessions asked for."""
+        day = _new_york_days(bars)
+        inside = pc.fill_null(pc.and_(pc.greater_equal(day, first), pc.less_equal(day, last)), False)
+        for row in bars.filter(pc.invert(inside)).select(["symbol", "timestamp"]).to_pylist():
+            reason = f"outside the complete sessions asked for, {first} to {last}"
+            tally.quarantined.append(QuarantinedBar(row["symbol"], row["timestamp"], reason))
+        final = pc.less_equal(day, calendar.last_final_session(now, self._delay))
+        return bars.append_column("is_final", final).filter(inside)
+
+    def _store_years(self, bars: pa.Table, run_id: str, tally: _Tally) -> None:
+        """Write year by year, so that a partition that cannot be written never loses the others."""
+        years = pc.year(_new_york_days(bars))
+        for year in sorted(pc.unique(years).to_pylist()):
+            part = bars.filter(pc.equal(years, year))
+            try:
+                written = self._store.write_bars(part, feed=self._settings.feed, run_id=run_id)
+            except StorageRefused:
+                raise
+            except StorageError as problem:
+                tally.failures.append(str(problem))
+                for symbol in pc.unique(part["symbol"]).to_pylist():
+                    tally.failed.setdefault(symbol, f"{year} was not stored: {problem}")
+                continue
+            tally.quarantined += written.quarantined
+            for symbol, changes in written.changes.items():
+                tally.changes[symbol] += changes
+            tally.written += [write.partition.key for write in written.partitions if write.written]
+            tally.unchanged += sum(not write.written for write in written.partitions)
+
+    def _nothing_to_do(self, now: datetime, note: str) -> RefreshReport:
+        return RefreshReport(
+            run_id="",
+            mode="post_close",
+            started_at=now,
+            finished_at=now,
+            feed=self._settings.feed,
+            first_session=None,
+            last_session=None,
+            note=note,
+        )
+
+
+def _spans(first: date, last: date, symbols: int) -> Iterator[tuple[date, date]]:
+    """Cut a range of days into runs of whole years that bring few enough bars to hold in memory."""
+    years = max(1, SPAN_ROWS // (SESSIONS_A_YEAR * symbols))
+    for year in range(first.year, last.year + 1, years):
+        yield max(first, date(year, 1, 1)), min(last, date(year + years - 1, 12, 31))
+
+
+def _new_york_days(bars: pa.Table) -> pa.ChunkedArray:
+    return pc.cast(pc.local_timestamp(pc.cast(bars["timestamp"], pa.timestamp("us", tz="America/New_York"))), pa.date32())
+
+
+def _clock_time(moment: datetime) -> str:
+    return f"{moment.astimezone(calendar.NEW_YORK):%Y-%m-%d %H:%M}"

@@ -1,0 +1,321 @@
+"""The one place that opens DuckDB: UTC, httpfs, S3 credentials, the SQL layer, and then the door is locked.
+
+A session is an in-memory DuckDB that can read the lake and nothing else: local files, other buckets, secrets and
+settings are out of reach of any SQL that runs on it. Every read gets a connection of its own, because the lens
+(variables `since` and `as_of`) belongs to a connection, and leaves as a snapshot: the rows are read once, completely,
+into a temporary table, so that a relation in a caller's hands never changes, never fails on S3 and keeps its horizon.
+"""
+
+import random
+import re
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import date
+from functools import cache
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import duckdb
+from duckdb import DuckDBPyConnection, DuckDBPyRelation
+
+from alchemiser_duck import credentials
+from alchemiser_duck.credentials import Credentials
+from alchemiser_duck.errors import (
+    AlchemiserDuckError,
+    EmptyLake,
+    NotReadOnly,
+    QueryFailed,
+    SettingsError,
+    StorageRefused,
+    StorageUnavailable,
+)
+from alchemiser_duck.settings import Settings
+from alchemiser_duck.sql_catalog import SqlFile, built_in_files, sql_root, user_files
+from alchemiser_duck.sql_text import identifier, literal
+
+READ_ATTEMPTS = 12
+"""How often a read is tried when partitions are replaced while it runs."""
+
+Parameters = Sequence[Any] | Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Lens:
+    """What a connection sees of the lake: bars from `since` on, the world as it stood at the close of `as_of`."""
+
+    since: date | None = None
+    as_of: date | None = None
+
+
+class DuckDBSession:
+    """DuckDB over one lake, for reading only. Safe to share between threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = Lock()
+        self._credentials: Credentials | None = None
+        self._by_range: DuckDBPyConnection | None = None
+        self._whole_objects: DuckDBPyConnection | None = None
+
+    def close(self) -> None:
+        """Close DuckDB; relations handed out earlier are gone with it."""
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
+        for instance in (self._by_range, self._whole_objects):
+            if instance is not None:
+                instance.close()
+        self._by_range = self._whole_objects = None
+
+    def connection(self, lens: Lens = Lens(), *, whole_objects: bool = False) -> DuckDBPyConnection:
+        """A new connection that looks through the lens. whole_objects: fetch each object in one request.
+
+        Raises:
+            StorageRefused: there are no AWS credentials.
+            SettingsError: a file of the user's own SQL folder does not load.
+        """
+        with self._lock:
+            now = credentials.current()
+            if now != self._credentials:
+                self._by_range = self._whole_objects = None  # locked instances keep their secret: open new ones
+                self._credentials = now
+            if whole_objects:
+                self._whole_objects = self._whole_objects or _open(self._settings, now, whole_objects=True)
+            else:
+                self._by_range = self._by_range or _open(self._settings, now, whole_objects=False)
+            instance = self._whole_objects if whole_objects else self._by_range
+            assert instance is not None  # noqa: S101 (tells the type checker what the lines above made sure of)
+            cursor = instance.cursor()
+        for name, value in (
+            ("market_data", self._settings.lake_url),
+            ("since", lens.since),
+            ("as_of", lens.as_of),
+        ):
+            if value is not None:
+                cursor.execute(f"set variable {name} = {literal(value)}")
+        return cursor
+
+    def snapshot(self, query: str, parameters: Parameters = None, lens: Lens = Lens()) -> DuckDBPyRelation:
+        """The rows of a SELECT-like query, read once and completely, in the query's order.
+
+        A partition that is replaced while it is read is noticed by its ETag, and the query runs again: first
+        as before, then fetching each object in a single request, which a writer cannot tear.
+
+        Raises:
+            EmptyLake: nothing is stored yet.
+            StorageRefused, StorageUnavailable: S3 does not answer as it should.
+            QueryFailed: DuckDB cannot run the query.
+        """
+        for attempt in range(1, READ_ATTEMPTS + 1):
+            connection = self.connection(lens, whole_objects=attempt > 1)
+            try:
+                with translated(self._settings):
+                    connection.execute(f"create temporary table result as from (\n{query}\n)", parameters)
+                return connection.table("result")
+            except _TornRead as torn:
+                connection.close()
+                if attempt == READ_ATTEMPTS:
+                    raise StorageUnavailable(
+                        f"partitions under {self._settings.lake_url} were replaced during each of {attempt} reads: "
+                        "try again when the writers have finished"
+                    ) from torn
+                time.sleep(random.uniform(0, 0.02 * attempt))  # noqa: S311 (jitter)
+        raise AssertionError("unreachable")
+
+    def select(self, text: str, parameters: Parameters = None, lens: Lens = Lens()) -> DuckDBPyRelation:
+        """A snapshot of what a user typed: one SELECT-like statement (SELECT, FROM, WITH, VALUES, DESCRIBE, ...).
+
+        Raises:
+            NotReadOnly: anything else, or more than one statement.
+        """
+        return self.snapshot(_single_select(text), parameters, lens)
+
+    def relation_names(self) -> list[str]:
+        """The names of all views of the layer, sorted."""
+        rows = self.connection().execute("select view_name from duckdb_views() where not internal order by 1").fetchall()
+        return [name for (name,) in rows]
+
+    def stack(self, *parts: DuckDBPyRelation) -> DuckDBPyRelation:
+        """The rows of several snapshots with the same columns as one, by symbol and timestamp."""
+        import pyarrow as pa
+
+        connection = self.connection()
+        connection.register("parts", pa.concat_tables([part.to_arrow_table() for part in parts]))
+        connection.execute("create temporary table result as from parts order by symbol, timestamp")
+        connection.unregister("parts")
+        return connection.table("result")
+
+    def evaluate(self, expression: str, values: Mapping[str, str]) -> Any:
+        """The value of one SQL expression over named SQL literals: the header lines of the .sql files.
+
+        Raises:
+            QueryFailed: it is not an expression.
+        """
+        columns = ", ".join(f"{text} as {identifier(name)}" for name, text in values.items())
+        with translated(self._settings):
+            row = self.connection().execute(f"select {expression} from (select {columns})").fetchone()
+        return row[0] if row else None
+
+
+class _TornRead(Exception):
+    """An object changed while it was read."""
+
+
+def _open(settings: Settings, secret: Credentials, *, whole_objects: bool) -> DuckDBPyConnection:
+    """An in-memory DuckDB with httpfs, the secret and the SQL layer, locked."""
+    config: dict[str, Any] = {
+        "threads": settings.threads,
+        "temp_directory": str(Path(tempfile.gettempdir()) / "alchemiser-duck"),
+        "autoinstall_known_extensions": False,
+        "python_enable_replacements": False,
+    }
+    if settings.memory_limit:
+        config["memory_limit"] = settings.memory_limit
+    con = duckdb.connect(":memory:", config=config)
+    con.execute("set global timezone = 'UTC'")
+    load_httpfs(con)
+    con.execute(f"set global force_download = {literal(whole_objects)}")
+    _create_secret(con, settings, secret)
+    con.execute(f"set variable market_data = {literal(str(sql_root() / 'empty_lake'))}")
+    for file in built_in_files():
+        con.execute(file.text)
+    con.execute(f"set allowed_directories = [{literal(settings.lake_url + '/')}]")
+    con.execute("set enable_external_access = false")
+    con.execute("set lock_configuration = true")
+    _load_user_files(con, user_files(settings.sql_dir))
+    return con
+
+
+def load_httpfs(con: DuckDBPyConnection) -> None:
+    """Load httpfs from the binary in the duckdb-extension-httpfs package, which DuckDB checks the signature of.
+
+    The binary is also put where DuckDB itself looks, so that `load httpfs` works in the duckdb shell without
+    a download. Where no bundled binary matches the running DuckDB, DuckDB's own repository is asked.
+    """
+    bundled = bundled_httpfs()
+    if bundled is None:
+        con.execute("install httpfs")
+        con.execute("load httpfs")
+        return
+    with suppress(duckdb.Error):  # a home that cannot be written (Lambda) only costs the shell its extension
+        con.execute(f"install {literal(str(bundled))}")
+    con.execute(f"load {literal(str(bundled))}")
+
+
+@cache
+def bundled_httpfs() -> Path | None:
+    """The path of the bundled httpfs binary that matches the running DuckDB, if there is one."""
+    try:
+        import duckdb_extension_httpfs
+    except ImportError:
+        return None
+    folder = Path(duckdb_extension_httpfs.__file__).parent / "extensions" / f"v{duckdb.__version__}"
+    binary = folder / "httpfs.duckdb_extension"
+    return binary if binary.is_file() else None
+
+
+def _create_secret(con: DuckDBPyConnection, settings: Settings, secret: Credentials) -> None:
+    options: dict[str, str | bool] = {
+        "key_id": secret.key_id,
+        "secret": secret.secret,
+        "region": credentials.region(settings),
+        "url_style": settings.effective_url_style,
+    }
+    if secret.token:
+        options["session_token"] = secret.token
+    if settings.endpoint_url:
+        scheme, _, host = settings.endpoint_url.partition("://")
+        options |= {"endpoint": host, "use_ssl": scheme == "https"}
+    listed = ", ".join(f"{name} {literal(value)}" for name, value in options.items())
+    try:
+        con.execute(f"create secret market_data (type s3, {listed})")
+    except duckdb.Error:  # its text could quote the statement
+        raise StorageRefused("DuckDB did not accept the S3 credentials: check AWS_ACCESS_KEY_ID and its secret") from None
+
+
+def _load_user_files(con: DuckDBPyConnection, files: Sequence[SqlFile]) -> None:
+    """Load the user's files in whatever order their dependencies want: each one as soon as it can."""
+    waiting = list(files)
+    while waiting:
+        problems: dict[Path, duckdb.Error] = {}
+        for file in waiting:
+            try:
+                con.execute(file.text)
+            except duckdb.Error as problem:
+                problems[file.path] = problem
+        if len(problems) == len(waiting):
+            path, problem = next(iter(problems.items()))
+            raise SettingsError(f"{path} does not load: {problem}") from problem
+        waiting = [file for file in waiting if file.path in problems]
+
+
+def _single_select(text: str) -> str:
+    with duckdb.connect(":memory:") as parser:
+        try:
+            statements = parser.extract_statements(text)
+        except (duckdb.Error, IndexError) as problem:
+            raise QueryFailed(str(problem)) from problem
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+        kinds = ", ".join(statement.type.name for statement in statements) or "nothing"
+        raise NotReadOnly(
+            f"this is {kinds}, but only a single SELECT-like statement is run here: "
+            "type one that starts with SELECT, FROM, WITH, VALUES, DESCRIBE, SUMMARIZE or SHOW"
+        )
+    return str(statements[0].query).strip().rstrip(";")
+
+
+_TORN = re.compile(
+    r"ETag on reading file|No magic bytes|Footer length|TProtocol|don't know what type|too small to be a Parquet file"
+    r"|decompress|ZSTD|corrupt|s3://\S+\.parquet",
+    re.IGNORECASE,
+)
+_STATUS = re.compile(r"HTTP (\d{3})|\(HTTP (\d{3})\)")
+
+
+@contextmanager
+def translated(settings: Settings) -> Iterator[None]:
+    """DuckDB's errors as ours; the one place for it."""
+    try:
+        yield
+    except UnicodeDecodeError as problem:
+        # DuckDB quotes the bytes it met where a footer should be, which Python cannot decode
+        raise _TornRead from problem
+    except duckdb.Error as problem:
+        raise _translate(problem, settings) from problem
+
+
+def _translate(problem: duckdb.Error, settings: Settings) -> Exception:
+    text = str(problem)
+    about_s3 = "s3://" in text or "HTTP" in text
+    if "No files found that match the pattern" in text:
+        return EmptyLake(
+            f"nothing is stored under {settings.lake_url} yet; to fill it: "
+            "alchemiser-duck refresh --mode overnight --symbols AAPL,MSFT"
+        )
+    if isinstance(problem, duckdb.HTTPException) or (isinstance(problem, duckdb.IOException) and about_s3):
+        return _translate_http(text, getattr(problem, "status_code", None), settings)
+    half_read = type(problem) is duckdb.Error or isinstance(problem, duckdb.InvalidInputException)
+    if half_read and _TORN.search(text):
+        return _TornRead(text)
+    return QueryFailed(text)
+
+
+def _translate_http(text: str, status: int | None, settings: Settings) -> AlchemiserDuckError | Exception:
+    if found := _STATUS.search(text):
+        status = status or int(found.group(1) or found.group(2))
+    if _TORN.search(text) or status in (412, 416):
+        return _TornRead(text)
+    where = settings.lake_url + (f" at {settings.endpoint_url}" if settings.endpoint_url else "")
+    if status in (400, 401, 403):
+        return StorageRefused(
+            f"S3 refuses to show {where} (HTTP {status}): check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, "
+            "AWS_SESSION_TOKEN and AWS_REGION, and that they may list and read the bucket"
+        )
+    if status == 404:
+        return StorageRefused(f"S3 knows no bucket {settings.bucket!r} ({where}): check MARKET_DATA_BUCKET")
+    return StorageUnavailable(f"S3 cannot be read: {where}: {text.splitlines()[0]}")

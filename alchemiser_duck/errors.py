@@ -1,0 +1,152 @@
+"""Everything that alchemiser-duck raises on purpose.
+
+AlchemiserDuckError
+├── SettingsError              a variable is missing or malformed
+├── UsageError                 the call itself cannot be answered
+│   ├── UnknownSymbol          no bar of this symbol is stored
+│   ├── UnknownIndicator       no such indicator
+│   ├── UnsupportedTimeframe   a timeframe that the lake does not hold
+│   ├── BadPeriod              a period that is not <n>Y, <n>M, <n>W, <n>D or MAX
+│   ├── BadParameter           an argument out of range or of the wrong type
+│   ├── NotReadOnly            SQL that is not a single SELECT-like statement
+│   └── NothingToRefresh       no symbol was named and none is stored
+├── QueryFailed                DuckDB refused or could not run a statement
+├── EmptyLake                  nothing is stored under the prefix yet
+├── StorageError               S3
+│   ├── StorageUnavailable     S3 cannot be reached or does not answer properly
+│   ├── StorageRefused         S3 rejects the credentials, or the bucket does not exist
+│   ├── WriteConflict          other writers kept replacing a partition
+│   └── CorruptPartition       a stored object is not a partition of ours
+├── FeedMismatch               bars of one feed were about to be mixed with another's
+└── AlpacaError                the market data API
+    ├── AlpacaUnavailable      Alpaca cannot be reached or does not answer properly
+    ├── AlpacaRefused          Alpaca rejects the keys or the subscription
+    ├── BarNotComplete         today's bar cannot be complete yet
+    └── NoQuote                Alpaca has no usable quote
+
+A message says what happened, where, and what to type next. No message holds a secret.
+"""
+
+from enum import IntEnum
+from typing import ClassVar
+
+
+class ExitCode(IntEnum):
+    """What a command's exit status means."""
+
+    OK = 0
+    QUERY_FAILED = 1
+    USAGE = 2
+    UNREACHABLE = 3
+    BAD_DATA = 4
+    INTERRUPTED = 130
+
+
+class AlchemiserDuckError(Exception):
+    """Base class of every error raised on purpose."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.QUERY_FAILED
+
+
+class SettingsError(AlchemiserDuckError):
+    """A variable is missing or malformed."""
+
+    exit_code = ExitCode.USAGE
+
+
+class UsageError(AlchemiserDuckError):
+    """The call itself cannot be answered."""
+
+    exit_code = ExitCode.USAGE
+
+
+class UnknownSymbol(UsageError):
+    """No bar of this symbol is stored."""
+
+
+class UnknownIndicator(UsageError):
+    """No indicator of this name exists."""
+
+
+class UnsupportedTimeframe(UsageError):
+    """The lake does not hold bars of this timeframe."""
+
+
+class BadPeriod(UsageError):
+    """A period that is not <n>Y, <n>M, <n>W, <n>D or MAX."""
+
+
+class BadParameter(UsageError):
+    """An argument is out of range or of the wrong type."""
+
+
+class NotReadOnly(UsageError):
+    """SQL that is not a single SELECT-like statement."""
+
+
+class NothingToRefresh(UsageError):
+    """No symbol was named and none is stored."""
+
+
+class QueryFailed(AlchemiserDuckError):
+    """DuckDB refused or could not run a statement."""
+
+
+class EmptyLake(AlchemiserDuckError):
+    """Nothing is stored under the prefix yet."""
+
+
+class StorageError(AlchemiserDuckError):
+    """S3 did not do what was asked."""
+
+    exit_code = ExitCode.UNREACHABLE
+
+
+class StorageUnavailable(StorageError):
+    """S3 cannot be reached or does not answer properly; a retry may help."""
+
+
+class StorageRefused(StorageError):
+    """S3 rejects the credentials, or the bucket does not exist."""
+
+    exit_code = ExitCode.USAGE
+
+
+class WriteConflict(StorageError):
+    """Other writers kept replacing a partition; running again completes the job."""
+
+
+class CorruptPartition(StorageError):
+    """A stored object is not a partition of ours; it is left as it is."""
+
+    exit_code = ExitCode.BAD_DATA
+
+
+class FeedMismatch(AlchemiserDuckError):
+    """Bars of one feed were about to be mixed with another's."""
+
+    exit_code = ExitCode.USAGE
+
+
+class AlpacaError(AlchemiserDuckError):
+    """The market data API did not do what was asked."""
+
+    exit_code = ExitCode.UNREACHABLE
+
+
+class AlpacaUnavailable(AlpacaError):
+    """Alpaca cannot be reached or does not answer properly; a retry may help."""
+
+
+class AlpacaRefused(AlpacaError):
+    """Alpaca rejects the keys or the subscription."""
+
+    exit_code = ExitCode.USAGE
+
+
+class BarNotComplete(AlpacaError):
+    """Today's bar cannot be complete yet; the message says from when it can."""
+
+
+class NoQuote(AlpacaError):
+    """Alpaca has no usable quote of the symbol."""

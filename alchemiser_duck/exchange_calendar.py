@@ -1,0 +1,80 @@
+"""The exchange calendar (XNYS): which days are sessions, when they close, which bars can be complete.
+
+Every answer takes the time it is asked for; nothing here reads a clock.
+"""
+
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+if TYPE_CHECKING:
+    from exchange_calendars import ExchangeCalendar
+
+NEW_YORK = ZoneInfo("America/New_York")
+
+FIRST_DAY = date(1990, 1, 1)
+"""Sessions before this day, and later than a year ahead, are not known."""
+
+EXTENDED_CLOSE = time(20)
+"""End of the extended session in New York: until then a daily bar's volume grows."""
+
+
+def utc_now() -> datetime:
+    """The default clock."""
+    return datetime.now(UTC)
+
+
+@cache
+def _xnys() -> "ExchangeCalendar":
+    import exchange_calendars  # a second of imports, only paid where a session is asked for
+
+    return exchange_calendars.get_calendar("XNYS", start=FIRST_DAY.isoformat())
+
+
+def sessions(first: date, last: date) -> list[date]:
+    """The sessions from first to last, both included; empty where there is none."""
+    known = _xnys().sessions
+    return [stamp.date() for stamp in known[known.slice_indexer(first.isoformat(), last.isoformat())]]
+
+
+def is_session(day: date) -> bool:
+    """Whether the exchange trades on this day."""
+    return bool(sessions(day, day))
+
+
+def session_open(session: date) -> datetime:
+    """When the session opens, UTC."""
+    opens: datetime = _xnys().session_open(session.isoformat()).to_pydatetime()
+    return opens
+
+
+def session_close(session: date) -> datetime:
+    """When the session closes, UTC, early closes included."""
+    closes: datetime = _xnys().session_close(session.isoformat()).to_pydatetime()
+    return closes
+
+
+def new_york_date(moment: datetime) -> date:
+    """The calendar day in New York."""
+    return moment.astimezone(NEW_YORK).date()
+
+
+def complete_from(session: date, delay: timedelta) -> datetime:
+    """From when the session's bar holds its close, on a feed that lags by delay."""
+    return session_close(session) + delay
+
+
+def last_complete_session(now: datetime, delay: timedelta) -> date:
+    """The newest session whose close the feed can have shown by now."""
+    today = new_york_date(now)
+    recent = sessions(today - timedelta(days=14), today)
+    return next(session for session in reversed(recent) if complete_from(session, delay) <= now)
+
+
+def last_final_session(now: datetime, delay: timedelta) -> date:
+    """The newest session whose extended hours the feed can have shown by now: its bar grows no more."""
+    day = new_york_date(now - delay)
+    if (now - delay).astimezone(NEW_YORK).time() < EXTENDED_CLOSE:
+        day -= timedelta(days=1)
+    return sessions(day - timedelta(days=14), day)[-1]

@@ -1,0 +1,73 @@
+"""Narration: everything a command says that is not data goes to stderr, and only through here."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+LOG_SECONDS = 5
+"""Seconds between two lines of progress where there is no terminal."""
+
+Advance = Callable[[int, int, int], None]
+
+
+def _console() -> Console:
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """One plain line."""
+    _console().print(text, markup=False)
+
+
+def error(text: str) -> None:
+    """Why a command stops."""
+    _console().print(f"error: {text}", style="red", markup=False)
+
+
+def warning(text: str) -> None:
+    """What the user should know although the command goes on."""
+    _console().print(f"warning: {text}", style="yellow", markup=False)
+
+
+@contextmanager
+def refresh_progress() -> Iterator[Advance]:
+    """A progress bar with rate and time left on a terminal, a plain line now and then elsewhere."""
+    console = _console()
+    if not console.is_terminal:
+        yield _plain_lines()
+        return
+    columns = (
+        TextColumn("fetching"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("symbols x spans · {task.fields[bars]:,} bars · {task.fields[rate]:,.0f} bars/s"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("fetching", total=None, bars=0, rate=0.0)
+        begun = time.monotonic()
+
+        def advance(done: int, total: int, bars: int) -> None:
+            rate = bars / max(time.monotonic() - begun, 1e-3)
+            progress.update(task, completed=done, total=total, bars=bars, rate=rate)
+
+        yield advance
+
+
+def _plain_lines() -> Advance:
+    begun = spoken = time.monotonic()
+
+    def advance(done: int, total: int, bars: int) -> None:
+        nonlocal spoken
+        now = time.monotonic()
+        if now - spoken >= LOG_SECONDS or done == total:
+            spoken = now
+            left = (now - begun) / done * (total - done)
+            say(f"fetched {done} of {total} symbols x spans, {bars:,} bars, {bars / max(now - begun, 1e-3):,.0f} bars/s, {left:.0f} s left")
+
+    return advance

@@ -1,0 +1,164 @@
+"""S3 as this project uses it: whole objects with their ETags, conditional PUTs, and an exact count of requests."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from threading import Lock
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from alchemiser_duck import credentials
+from alchemiser_duck.errors import StorageRefused, StorageUnavailable
+from alchemiser_duck.settings import Settings
+
+
+class PreconditionFailed(Exception):
+    """Somebody else wrote the object since it was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object's content and the ETag that stands for it."""
+
+    body: bytes
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What went over the wire: HTTP requests, retries included, and body bytes both ways."""
+
+    requests: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+
+    def __sub__(self, earlier: "Traffic") -> "Traffic":
+        return Traffic(
+            self.requests - earlier.requests,
+            self.bytes_sent - earlier.bytes_sent,
+            self.bytes_received - earlier.bytes_received,
+        )
+
+
+class S3Objects:
+    """The objects under the lake's prefix. Keys are relative to it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = Lock()
+        self.traffic = Traffic()
+
+    @cached_property
+    def _client(self) -> Any:
+        import boto3
+        from botocore.config import Config
+
+        secret = credentials.current()  # raises our own error where there are none
+        del secret
+        client = boto3.session.Session().client(
+            "s3",
+            endpoint_url=self._settings.endpoint_url,
+            region_name=credentials.region(self._settings),
+            config=Config(
+                connect_timeout=5,
+                read_timeout=60,
+                retries={"mode": "standard", "total_max_attempts": 5},
+                request_checksum_calculation="when_required",  # other S3 servers do not know the newer ones
+                response_checksum_validation="when_required",
+                s3={"addressing_style": {"path": "path", "vhost": "virtual"}[self._settings.effective_url_style]},
+            ),
+        )
+        client.meta.events.register("before-send.s3", self._count_request)
+        return client
+
+    def _count_request(self, request: Any, **_: Any) -> None:
+        body = request.body
+        size = len(body) if isinstance(body, bytes | bytearray) else int(request.headers.get("Content-Length", 0))
+        self._count(Traffic(1, size, 0))
+
+    def _count(self, more: Traffic) -> None:
+        with self._lock:
+            self.traffic = Traffic(
+                self.traffic.requests + more.requests,
+                self.traffic.bytes_sent + more.bytes_sent,
+                self.traffic.bytes_received + more.bytes_received,
+            )
+
+    def get(self, key: str) -> StoredObject | None:
+        """The whole object in one request; None where there is none."""
+        return self._get(key)
+
+    def get_end(self, key: str, size: int) -> bytes | None:
+        """The last bytes of the object, at most size of them; None where there is none."""
+        stored = self._get(key, Range=f"bytes=-{size}")
+        return stored.body if stored else None
+
+    def _get(self, key: str, **options: str) -> StoredObject | None:
+        with self._translated():
+            try:
+                answer = self._client.get_object(Bucket=self._settings.bucket, Key=self._settings.prefix + key, **options)
+            except ClientError as problem:
+                if _code(problem) in ("NoSuchKey", "404"):
+                    return None
+                raise
+            body = answer["Body"].read()
+        self._count(Traffic(0, 0, len(body)))
+        return StoredObject(body, answer["ETag"])
+
+    def put(self, key: str, body: bytes, *, replaces: str | None) -> str:
+        """Store the object and return its ETag.
+
+        replaces: the ETag of the version that this one was made from; None: there must be no object yet.
+
+        Raises:
+            PreconditionFailed: the object is another one by now; nothing was written.
+        """
+        condition = {"IfNoneMatch": "*"} if replaces is None else {"IfMatch": replaces}
+        with self._translated():
+            try:
+                answer = self._client.put_object(
+                    Bucket=self._settings.bucket, Key=self._settings.prefix + key, Body=body, **condition
+                )
+            except ClientError as problem:
+                # 409: a concurrent conditional write is under way; 404: the object to be replaced is gone
+                if _code(problem) in ("PreconditionFailed", "412", "ConditionalRequestConflict", "409", "NoSuchKey"):
+                    raise PreconditionFailed(key) from problem
+                raise
+        return str(answer["ETag"])
+
+    def keys(self, prefix: str) -> list[str]:
+        """The keys under a prefix of the lake, sorted."""
+        start = len(self._settings.prefix)
+        with self._translated():
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._settings.bucket, Prefix=self._settings.prefix + prefix
+            )
+            return sorted(item["Key"][start:] for page in pages for item in page.get("Contents", ()))
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """boto3's errors as ours; the one place for it."""
+        where = self._settings.lake_url + (f" at {self._settings.endpoint_url}" if self._settings.endpoint_url else "")
+        try:
+            yield
+        except ClientError as problem:
+            code = _code(problem)
+            status = problem.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            if code == "NoSuchBucket":
+                raise StorageRefused(
+                    f"S3 knows no bucket {self._settings.bucket!r} ({where}): check MARKET_DATA_BUCKET, or create it"
+                ) from problem
+            if status in (400, 401, 403):
+                raise StorageRefused(
+                    f"S3 refuses access to {where} ({code}): check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, "
+                    "AWS_SESSION_TOKEN and AWS_REGION, and that they may read and write the bucket"
+                ) from problem
+            raise StorageUnavailable(f"S3 failed on {where} ({code}): try again") from problem
+        except BotoCoreError as problem:
+            raise StorageUnavailable(f"S3 cannot be reached: {where}: {problem}") from problem
+
+
+def _code(problem: ClientError) -> str:
+    return str(problem.response.get("Error", {}).get("Code", ""))

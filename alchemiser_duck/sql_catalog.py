@@ -1,0 +1,91 @@
+"""The catalogue: the .sql files of the layer, in loading order, and what their headers say.
+
+`sql/init.sql` names every file once, in the order of their dependencies, for the shell and for Python alike.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from alchemiser_duck.errors import SettingsError
+
+_READ = re.compile(r"^\.read sql/(\S+)$", re.MULTILINE)
+_SIGNATURE = re.compile(r"^create or replace macro (\w+)\s*\(([^()]*)\)\s*as table", re.MULTILINE | re.IGNORECASE)
+_DESCRIPTION = re.compile(r"^-- \w+: (.+)$", re.MULTILINE)
+_LOOK_BACK = re.compile(r"^-- look-back:\s*(.+?)\s*$", re.MULTILINE)
+
+
+@cache
+def sql_root() -> Path:
+    """The folder of the .sql files: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    return next(folder for folder in (package / "sql", package.parent / "sql") if folder.is_dir())
+
+
+@dataclass(frozen=True)
+class SqlFile:
+    """One .sql file: the definition of the relation or indicator it is named after."""
+
+    path: Path
+    text: str
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    @property
+    def is_indicator(self) -> bool:
+        """Whether the file defines a table macro; else it is a view."""
+        return _SIGNATURE.search(self.text) is not None
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """The table macro's parameters and their defaults as SQL text."""
+        found = _SIGNATURE.search(self.text)
+        pairs = (part.partition(":=") for part in found.group(2).split(",")) if found else ()
+        return {name.strip(): default.strip() or "null" for name, _, default in pairs if name.strip()}
+
+    @property
+    def description(self) -> str:
+        """The header's first line, without the name."""
+        found = _DESCRIPTION.search(self.text)
+        return found.group(1).strip() if found else ""
+
+    @property
+    def look_back(self) -> str | None:
+        """How many bars before a row its value depends on, as a SQL expression of the parameters; None: all of them."""
+        found = _LOOK_BACK.search(self.text)
+        return found.group(1) if found else None
+
+
+@cache
+def built_in_files() -> tuple[SqlFile, ...]:
+    """The files of the layer itself, in loading order."""
+    root = sql_root()
+    names = _READ.findall((root / "init.sql").read_text(encoding="utf-8"))
+    return tuple(SqlFile(root / name, (root / name).read_text(encoding="utf-8")) for name in names)
+
+
+def user_files(folder: Path | None) -> tuple[SqlFile, ...]:
+    """The user's own files, by name; empty without a folder.
+
+    Raises:
+        SettingsError: a file has the name of a built-in one.
+    """
+    if folder is None:
+        return ()
+    built_in = {file.name: file for file in built_in_files()}
+    found = tuple(SqlFile(path, path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.sql")))
+    for file in found:
+        if file.name in built_in:
+            raise SettingsError(
+                f"{file.path} has the name of the built-in {built_in[file.name].path}: rename it, for example to "
+                f"my_{file.path.name}"
+            )
+    return found
+
+
+def indicator_files(folder: Path | None) -> dict[str, SqlFile]:
+    """The indicators that take parameters, built-in and the user's own, by name."""
+    return {file.name: file for file in (*built_in_files(), *user_files(folder)) if file.is_indicator}

@@ -1,0 +1,48 @@
+-- init.sql: the whole layer in the duckdb shell, from environment variables alone. From the project's root:
+--
+--     duckdb -init sql/init.sql
+--
+-- needs MARKET_DATA_BUCKET (bucket, bucket/prefix or s3://bucket/prefix), AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY;
+-- reads AWS_SESSION_TOKEN, AWS_REGION (or AWS_DEFAULT_REGION) and AWS_ENDPOINT_URL_S3 (or AWS_ENDPOINT_URL) where set.
+-- Nothing below opens S3: the views meet the lake when they are first queried.
+
+load httpfs;
+
+set timezone = 'UTC';
+-- threads mostly wait for S3: one request in flight per thread
+set threads = 16;
+
+set variable s3_endpoint = coalesce(nullif(getenv('AWS_ENDPOINT_URL_S3'), ''), nullif(getenv('AWS_ENDPOINT_URL'), ''));
+
+create or replace temporary secret market_data (
+    type s3,
+    key_id getenv('AWS_ACCESS_KEY_ID'),
+    secret getenv('AWS_SECRET_ACCESS_KEY'),
+    session_token getenv('AWS_SESSION_TOKEN'),
+    region coalesce(nullif(getenv('AWS_REGION'), ''), nullif(getenv('AWS_DEFAULT_REGION'), ''), 'us-east-1'),
+    endpoint coalesce(regexp_replace(getvariable('s3_endpoint'), '^https?://|/+$', '', 'g'), 's3.amazonaws.com'),
+    url_style case when getvariable('s3_endpoint') is null then 'vhost' else 'path' end,
+    use_ssl coalesce(getvariable('s3_endpoint'), 'https://') like 'https://%'
+);
+
+-- views are bound to an empty lake of the same schema, so that they load offline
+set variable market_data = 'sql/empty_lake';
+
+-- one line per file, in the order of their dependencies; Python loads the same list
+.read sql/relations/bars_raw.sql
+.read sql/relations/bars.sql
+.read sql/relations/symbols.sql
+.read sql/relations/refresh_runs.sql
+.read sql/indicators/sma.sql
+.read sql/indicators/rsi.sql
+.read sql/indicators/sma_20.sql
+.read sql/indicators/sma_50.sql
+.read sql/indicators/sma_200.sql
+.read sql/indicators/rsi_14.sql
+.read sql/indicators/indicators.sql
+
+set variable market_data = case
+    when coalesce(getenv('MARKET_DATA_BUCKET'), '') = ''
+        then error('MARKET_DATA_BUCKET is not set; for example: export MARKET_DATA_BUCKET=my-bucket/market')
+    else 's3://' || regexp_replace(getenv('MARKET_DATA_BUCKET'), '^s3://|/+$', '', 'g')
+end;

@@ -1,0 +1,38 @@
+-- refresh_runs: what each refresh did, newest first; the audit trail.
+-- grain: run_id | outcomes: one entry per symbol, unnest it for details
+create or replace view refresh_runs as
+
+    select
+        run_id,
+        mode,
+        status,
+        started_at,
+        finished_at,
+        feed,
+        first_session,
+        last_session,
+        symbols,
+        added,
+        finalised,
+        restated,
+        unchanged,
+        no_data,
+        failed,
+        partitions_written,
+        alpaca_requests,
+        s3_requests,
+        s3_bytes_sent,
+        s3_bytes_received,
+        seconds,
+        outcomes,
+        quarantined
+
+    from read_parquet(
+        getvariable('market_data') || '/refresh_runs/*/*.parquet',
+        hive_partitioning = true,
+        hive_types = {'date': date}
+    )
+
+    order by started_at desc;
+
+comment on view refresh_runs is 'What each refresh did: counts, outcomes per symbol, quarantined bars.';
