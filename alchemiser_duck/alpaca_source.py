@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import stamina
 
-from alchemiser_duck.bar_merge import QuarantinedBar
-from alchemiser_duck.bars import Quote
+from alchemiser_duck.bars import QuarantinedBar, Quote
 from alchemiser_duck.errors import AlpacaError, AlpacaRefused, AlpacaUnavailable, NoQuote
 from alchemiser_duck.settings import Settings
 
@@ -106,9 +105,7 @@ class AlpacaSource:
         self._lock = Lock()
         self.requests = 0
 
-    def daily_bars(
-        self, symbols: list[str], start: datetime, end: datetime, sessions: int
-    ) -> Iterator[FetchedBatch]:
+    def daily_bars(self, symbols: list[str], start: datetime, end: datetime, sessions: int) -> Iterator[FetchedBatch]:
         """Raw daily bars with start <= timestamp <= end, one batch of symbols at a time, as they arrive.
 
         A batch that cannot be fetched comes back with all its symbols failed; the others are not touched.
@@ -140,7 +137,9 @@ class AlpacaSource:
         answer = self._page("/stocks/quotes/latest", {"symbols": symbol, "feed": self._settings.feed})
         quote = (answer.get("quotes") or {}).get(symbol)
         if not quote or not quote.get("bp") or not quote.get("ap"):
-            raise NoQuote(f"Alpaca has no two-sided quote of {symbol!r} on feed {self._settings.feed}: nothing is made up")
+            raise NoQuote(
+                f"Alpaca has no two-sided quote of {symbol!r} on feed {self._settings.feed}: nothing is made up"
+            )
         return Quote(
             symbol=symbol,
             timestamp=datetime.fromisoformat(quote["t"]),
@@ -215,7 +214,12 @@ class AlpacaSource:
         """One page, retried with backoff and jitter where another try may help."""
         try:
             for attempt in stamina.retry_context(
-                on=_Retryable, attempts=self._attempts, timeout=None, wait_initial=self._first_wait, wait_max=30, wait_jitter=1
+                on=_Retryable,
+                attempts=self._attempts,
+                timeout=None,
+                wait_initial=self._first_wait,
+                wait_max=30,
+                wait_jitter=1,
             ):
                 with attempt:
                     self._limiter.try_acquire("alpaca")
@@ -286,9 +290,7 @@ def _table(tables: list[pa.Table]) -> pa.Table:
     return pa.concat_tables(tables) if tables else FETCHED_SCHEMA.empty_table()
 
 
-def _to_arrow(
-    bars: dict[str, list[dict[str, Any]]], asked: tuple[str, ...]
-) -> tuple[pa.Table, list[QuarantinedBar]]:
+def _to_arrow(bars: dict[str, list[dict[str, Any]]], asked: tuple[str, ...]) -> tuple[pa.Table, list[QuarantinedBar]]:
     """One page as Arrow; rows that are not bars are set aside one by one."""
     symbols = [symbol for symbol, rows in bars.items() for _ in rows or ()]
     rows = [row for rows in bars.values() for row in rows or ()]
@@ -325,4 +327,3 @@ def _timestamp(row: Any) -> datetime | None:
         return datetime.fromisoformat(row["t"])
     except (KeyError, TypeError, ValueError):
         return None
-

@@ -4,10 +4,11 @@ Pure: Arrow tables in, Arrow tables out; no S3, no clock. The rules are SQL.
 """
 
 from dataclasses import dataclass, field
-from datetime import datetime
 
 import duckdb
 import pyarrow as pa
+
+from alchemiser_duck.bars import QuarantinedBar
 
 BAR_SCHEMA = pa.schema(
     [
@@ -28,15 +29,6 @@ BAR_SCHEMA = pa.schema(
 
 INCOMING_SCHEMA = pa.schema([pa.field(f.name, f.type) for f in BAR_SCHEMA if f.name != "date"])
 """A bar on its way in: the session is derived from the timestamp, so that the two cannot disagree."""
-
-
-@dataclass(frozen=True, slots=True)
-class QuarantinedBar:
-    """A bar that was not stored, and why."""
-
-    symbol: str
-    timestamp: datetime | None
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The value objects that a reader gets.
+"""The value objects: bars and quotes as a reader gets them, bars that were turned away.
 
 Units: timestamps are UTC, prices USD per share, volumes shares.
 """
@@ -6,6 +6,16 @@ Units: timestamps are UTC, prices USD per share, volumes shares.
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+
+from alchemiser_duck.errors import UnsupportedTimeframe
+
+TIMEFRAMES = ("1Day",)
+
+
+def require_timeframe(timeframe: str) -> None:
+    """Raise UnsupportedTimeframe unless the lake holds bars of this timeframe."""
+    if timeframe not in TIMEFRAMES:
+        raise UnsupportedTimeframe(f"timeframe {timeframe!r} is not stored; the lake holds {', '.join(TIMEFRAMES)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +53,12 @@ class Quote:
     def mid(self) -> Decimal:
         """Halfway between bid and ask, USD per share."""
         return (self.bid + self.ask) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantinedBar:
+    """A bar that was not stored, and why."""
+
+    symbol: str
+    timestamp: datetime | None
+    reason: str

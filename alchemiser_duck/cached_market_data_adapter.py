@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from dateutil.relativedelta import relativedelta
 
 from alchemiser_duck import exchange_calendar as calendar
-from alchemiser_duck.bars import Bar, Quote
+from alchemiser_duck.bars import Bar, Quote, require_timeframe
 from alchemiser_duck.duckdb_session import DuckDBSession, Lens, Parameters
 from alchemiser_duck.errors import (
     BadParameter,
@@ -23,7 +23,6 @@ from alchemiser_duck.errors import (
     StorageError,
     UnknownIndicator,
     UnknownSymbol,
-    UnsupportedTimeframe,
 )
 from alchemiser_duck.settings import Settings
 from alchemiser_duck.sql_catalog import SqlFile, indicator_files
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
     from alchemiser_duck.alpaca_source import AlpacaSource
 
-TIMEFRAMES = ("1Day",)
 DAILY_RELATIONS = ("bars", "bars_raw")
 """Relations with one row per session: a look-back in bars tells how many days to read."""
 
@@ -50,7 +48,7 @@ class SupportsGetBars(Protocol):
 
 
 class CachedMarketDataAdapter:
-    """Reads a lake. Safe to share between threads; relations that it hands out are snapshots with a life of their own."""
+    """Reads a lake. Safe to share between threads; the relations it hands out are snapshots of their own."""
 
     def __init__(
         self,
@@ -98,7 +96,7 @@ class CachedMarketDataAdapter:
             BadPeriod, UnsupportedTimeframe: the argument is not one.
             EmptyLake, StorageError: the lake cannot be read, and there is no fallback.
         """
-        _require_timeframe(timeframe)
+        require_timeframe(timeframe)
         last = self._last_session()
         first = _first_day(period, last)
         if self._warm and self._warm.covers(symbol, first, last):
@@ -133,7 +131,7 @@ class CachedMarketDataAdapter:
             BadParameter, UnsupportedTimeframe: an argument is not one.
             EmptyLake, StorageError: the lake cannot be read.
         """
-        _require_timeframe(timeframe)
+        require_timeframe(timeframe)
         if adjustment not in ("all", "split", "raw"):
             raise BadParameter(f"adjustment {adjustment!r} is none of all, split, raw")
         relation = "bars_raw" if adjustment == "raw" else "bars"
@@ -153,7 +151,7 @@ class CachedMarketDataAdapter:
         source: str = "bars",
         **parameters: Scalar,
     ) -> "DuckDBPyRelation":
-        """An indicator of some symbols (default: all): symbol, timestamp and its value columns, by symbol and timestamp.
+        """An indicator of some symbols (default: all): symbol, timestamp, value columns; by symbol and timestamp.
 
         start and end are sessions, both included. Only the bars that the range and the warm-up need are read; a symbol
         with fewer bars than that is computed from its whole history, so values do not depend on start.
@@ -180,7 +178,9 @@ class CachedMarketDataAdapter:
         """
         horizon = self._as_of or calendar.new_york_date(self._clock())
         # without a list of symbols, one that stopped trading long ago has a newest row too: all is read
-        return self._compute(name, symbols, ["newest_first = 1"], horizon if symbols is not None else None, source, parameters)
+        return self._compute(
+            name, symbols, ["newest_first = 1"], horizon if symbols is not None else None, source, parameters
+        )
 
     def sql(self, query: str, parameters: Parameters = None) -> "DuckDBPyRelation":
         """The rows of one SELECT-like statement over the views and macros of the layer; $1 or $name take parameters.
@@ -278,7 +278,10 @@ class CachedMarketDataAdapter:
 
         result = rows(symbols, since)
         if since is not None:
-            short = {symbol for (symbol,) in result.filter(f"bars_before < {look_back}").select("symbol").distinct().fetchall()}
+            short = {
+                symbol
+                for (symbol,) in result.filter(f"bars_before < {look_back}").select("symbol").distinct().fetchall()
+            }
             if symbols is not None:
                 short |= set(symbols) - _symbols_of(result)
             if short:
@@ -333,8 +336,8 @@ class CachedMarketDataAdapter:
         if unknown:
             stored = _symbols_of(self._session.snapshot("select distinct symbol from bars_raw", lens=lens))
             raise UnknownSymbol(
-                f"no 1Day bars for {', '.join(map(repr, unknown[:5]))} in {self._settings.lake_url}/bars"
-                f"{_did_you_mean(unknown[0], stored)}; to fetch: alchemiser-duck refresh --symbols {','.join(unknown[:5])}"
+                f"no 1Day bars for {', '.join(map(repr, unknown))} in {self._settings.lake_url}/bars"
+                f"{_did_you_mean(unknown[0], stored)}; to fetch: alchemiser-duck refresh --symbols {','.join(unknown)}"
             )
 
 
@@ -388,9 +391,10 @@ def _first_day(period: str, last: date) -> date | None:
     number = int(found.group(1))
     unit = {"Y": "years", "M": "months", "W": "weeks", "D": "days"}[found.group(2)]
     try:
-        return last - relativedelta(**{unit: number}) + timedelta(days=1)
+        first: date = last - relativedelta(**{unit: number}) + timedelta(days=1)  # type: ignore[arg-type]
     except (ValueError, OverflowError):
         return None  # before the first year there is
+    return first
 
 
 def _day(value: Day, name: str) -> date:
@@ -444,8 +448,3 @@ def _did_you_mean(name: str, known: Iterable[str]) -> str:
     originals = {other.upper(): other for other in known}
     near = difflib.get_close_matches(name.upper(), originals, n=1, cutoff=0.6)
     return f"; did you mean {originals[near[0]]}?" if near else ""
-
-
-def _require_timeframe(timeframe: str) -> None:
-    if timeframe not in TIMEFRAMES:
-        raise UnsupportedTimeframe(f"timeframe {timeframe!r} is not stored; the lake holds {', '.join(TIMEFRAMES)}")

@@ -49,7 +49,9 @@ class OutputFormat(StrEnum):
 
 FormatOption = Annotated[OutputFormat, typer.Option("--format", "-f", help="How rows are written.")]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file instead of stdout.")]
-LimitOption = Annotated[int | None, typer.Option("--limit", min=0, help="Rows at most; 0: all. Default: 40 in a table.")]
+LimitOption = Annotated[
+    int | None, typer.Option("--limit", min=0, help="Rows at most; 0: all. Default: 40 in a table.")
+]
 AsOfOption = Annotated[str | None, typer.Option("--as-of", help="Look from the close of this day, e.g. 2020-03-02.")]
 StartOption = Annotated[str | None, typer.Option("--start", help="First session, e.g. 2024-01-31.")]
 EndOption = Annotated[str | None, typer.Option("--end", help="Last session, included.")]
@@ -71,11 +73,17 @@ def _version(
 
 @app.command(epilog="Example: alchemiser-duck refresh --mode overnight --symbols AAPL,MSFT --start 2016-01-01")
 def refresh(
-    mode: Annotated[RefreshMode, typer.Option(help="Whole history, or today's bar after the close.")] = RefreshMode.OVERNIGHT,
+    mode: Annotated[
+        RefreshMode, typer.Option(help="Whole history, or today's bar after the close.")
+    ] = RefreshMode.OVERNIGHT,
     symbols: SymbolsOption = None,
-    start: Annotated[str | None, typer.Option(help="First day of the history (overnight). Default: 2016-01-01.")] = None,
+    start: Annotated[
+        str | None, typer.Option(help="First day of the history (overnight). Default: 2016-01-01.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until today's bar can be complete (post-close).")] = False,
-    now: Annotated[str | None, typer.Option(help="Pretend it is this moment, e.g. 2026-11-20T21:30Z (replays).")] = None,
+    now: Annotated[
+        str | None, typer.Option(help="Pretend it is this moment, e.g. 2026-11-20T21:30Z (replays).")
+    ] = None,
     form: FormatOption = OutputFormat.TABLE,
     path: OutputOption = None,
     limit: LimitOption = None,
@@ -121,7 +129,9 @@ def bars(
 def indicator(
     name: Annotated[str, typer.Argument(help="An indicator; `alchemiser-duck indicators` lists them.")],
     symbols: Annotated[list[str], typer.Argument(help="Tickers.")],
-    param: Annotated[list[str] | None, typer.Option("--param", "-p", help="A parameter, e.g. n=14; repeatable.")] = None,
+    param: Annotated[
+        list[str] | None, typer.Option("--param", "-p", help="A parameter, e.g. n=14; repeatable.")
+    ] = None,
     start: StartOption = None,
     end: EndOption = None,
     latest: Annotated[bool, typer.Option("--latest", help="Only the newest row of each symbol.")] = False,
@@ -283,8 +293,8 @@ def _show_report(report: Any, form: OutputFormat, path: Path | None, limit: int 
         f"{report.status}: {changes.added:,} added, {changes.finalised:,} finalised, {changes.restated:,} restated, "
         f"{changes.unchanged:,} unchanged in {report.first_session} to {report.last_session}; "
         f"{len(report.partitions_written)} partitions written; {report.alpaca_requests} Alpaca requests, "
-        f"{report.s3_requests} S3 requests, {report.s3_bytes_sent:,} bytes sent, {report.s3_bytes_received:,} received, "
-        f"{report.seconds:.1f} s"
+        f"{report.s3_requests} S3 requests, {report.s3_bytes_sent:,} bytes sent, {report.s3_bytes_received:,} "
+        f"received, {report.seconds:.1f} s"
     )
     for bar in report.quarantined[:20]:
         narration.warning(f"not stored: {bar.symbol} {bar.timestamp}: {bar.reason}")

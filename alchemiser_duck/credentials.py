@@ -44,9 +44,7 @@ def current() -> Credentials:
             return Credentials(frozen.access_key, frozen.secret_key, frozen.token)
     except BotoCoreError as problem:
         raise StorageRefused(f"AWS credentials could not be read: {problem}") from problem
-    raise StorageRefused(
-        "no AWS credentials found: export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-    )
+    raise StorageRefused("no AWS credentials found: export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE")
 
 
 def region(settings: Settings) -> str:

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 
 from alchemiser_duck import exchange_calendar as calendar
 from alchemiser_duck.alpaca_source import AlpacaSource
-from alchemiser_duck.bar_merge import INCOMING_SCHEMA, Changes, QuarantinedBar
+from alchemiser_duck.bar_merge import INCOMING_SCHEMA, Changes
+from alchemiser_duck.bars import QuarantinedBar
 from alchemiser_duck.errors import (
     BadParameter,
     BarNotComplete,
@@ -137,14 +138,12 @@ class DataRefreshService:
             if not wait:
                 raise BarNotComplete(
                     f"today's bar is complete at {_clock_time(calendar.session_close(today))} New York and visible "
-                    f"{self._settings.sip_delay_minutes} minutes later: run this from {_clock_time(ready)} New York on, "
-                    "or add --wait (wait=True); with real-time SIP set ALPACA_SIP_DELAY_MINUTES=0"
+                    f"{self._settings.sip_delay_minutes} minutes later: run this from {_clock_time(ready)} New York "
+                    "on, or add --wait (wait=True); with real-time SIP set ALPACA_SIP_DELAY_MINUTES=0"
                 )
             time.sleep((ready - now).total_seconds())
             now = ready
-        wanted = self._universe(
-            symbols, lambda: self._store.recent_symbols(today - timedelta(days=RECENT_DAYS), today)
-        )
+        wanted = self._universe(symbols, lambda: self._store.recent_symbols(today - timedelta(days=RECENT_DAYS), today))
         return self._run("post_close", wanted, today, today, now, progress)
 
     def _universe(self, symbols: list[str] | None, stored: Callable[[], list[str]]) -> list[str]:
@@ -301,7 +300,9 @@ def _spans(first: date, last: date, symbols: int) -> Iterator[tuple[date, date]]
 
 
 def _new_york_days(bars: pa.Table) -> pa.ChunkedArray:
-    return pc.cast(pc.local_timestamp(pc.cast(bars["timestamp"], pa.timestamp("us", tz="America/New_York"))), pa.date32())
+    return pc.cast(
+        pc.local_timestamp(pc.cast(bars["timestamp"], pa.timestamp("us", tz="America/New_York"))), pa.date32()
+    )
 
 
 def _clock_time(moment: datetime) -> str:

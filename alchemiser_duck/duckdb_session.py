@@ -137,7 +137,9 @@ class DuckDBSession:
 
     def relation_names(self) -> list[str]:
         """The names of all views of the layer, sorted."""
-        rows = self.connection().execute("select view_name from duckdb_views() where not internal order by 1").fetchall()
+        rows = (
+            self.connection().execute("select view_name from duckdb_views() where not internal order by 1").fetchall()
+        )
         return [name for (name,) in rows]
 
     def stack(self, *parts: DuckDBPyRelation) -> DuckDBPyRelation:
@@ -235,7 +237,9 @@ def _create_secret(con: DuckDBPyConnection, settings: Settings, secret: Credenti
     try:
         con.execute(f"create secret market_data (type s3, {listed})")
     except duckdb.Error:  # its text could quote the statement
-        raise StorageRefused("DuckDB did not accept the S3 credentials: check AWS_ACCESS_KEY_ID and its secret") from None
+        raise StorageRefused(
+            "DuckDB did not accept the S3 credentials: check AWS_ACCESS_KEY_ID and its secret"
+        ) from None
 
 
 def _load_user_files(con: DuckDBPyConnection, files: Sequence[SqlFile]) -> None:
@@ -249,8 +253,8 @@ def _load_user_files(con: DuckDBPyConnection, files: Sequence[SqlFile]) -> None:
             except duckdb.Error as problem:
                 problems[file.path] = problem
         if len(problems) == len(waiting):
-            path, problem = next(iter(problems.items()))
-            raise SettingsError(f"{path} does not load: {problem}") from problem
+            path, first = next(iter(problems.items()))
+            raise SettingsError(f"{path} does not load: {first}") from first
         waiting = [file for file in waiting if file.path in problems]
 
 

@@ -19,7 +19,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import stamina
 
-from alchemiser_duck.bar_merge import BAR_SCHEMA, Changes, MergedPartition, QuarantinedBar, check_bars, merge_bars
+from alchemiser_duck.bar_merge import BAR_SCHEMA, Changes, MergedPartition, check_bars, merge_bars
+from alchemiser_duck.bars import QuarantinedBar, require_timeframe
 from alchemiser_duck.duckdb_session import DuckDBSession, Lens
 from alchemiser_duck.errors import (
     BadParameter,
@@ -27,7 +28,6 @@ from alchemiser_duck.errors import (
     EmptyLake,
     FeedMismatch,
     UnknownSymbol,
-    UnsupportedTimeframe,
     WriteConflict,
 )
 from alchemiser_duck.s3_objects import PreconditionFailed, S3Objects, StoredObject, Traffic
@@ -35,7 +35,6 @@ from alchemiser_duck.settings import Settings
 from alchemiser_duck.sql_text import literal, literal_list
 
 SCHEMA_VERSION = "1"
-TIMEFRAMES = ("1Day",)
 
 ROW_GROUP_ROWS = 32_768
 """About 130 symbols of one year: one symbol's year costs at most two row groups, a universe's few requests."""
@@ -126,11 +125,13 @@ class MarketDataStore:
             WriteConflict: other writers kept replacing a partition.
             CorruptPartition: a stored object is not a partition of ours.
         """
-        _require_timeframe(timeframe)
+        require_timeframe(timeframe)
         try:
             checked = check_bars(table)
         except (KeyError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as problem:
-            raise BadParameter(f"not a table of bars: {problem}; its columns are {', '.join(table.column_names)}") from problem
+            raise BadParameter(
+                f"not a table of bars: {problem}; its columns are {', '.join(table.column_names)}"
+            ) from problem
         writes = []
         changes: dict[str, Changes] = defaultdict(Changes)
         years = pc.year(checked.bars["date"])
@@ -148,7 +149,7 @@ class MarketDataStore:
         Raises:
             UnknownSymbol: one of them is not stored; nothing is removed then.
         """
-        _require_timeframe(timeframe)
+        require_timeframe(timeframe)
         if unknown := sorted(set(symbols) - set(self.list_symbols(timeframe))):
             raise UnknownSymbol(f"no bars of {', '.join(unknown)} in {self._settings.lake_url}: nothing was removed")
 
@@ -172,7 +173,7 @@ class MarketDataStore:
 
         start and end are sessions, both included. Empty where nothing matches, or nothing is stored.
         """
-        _require_timeframe(timeframe)
+        require_timeframe(timeframe)
         conditions = ["true"]
         if symbols is not None:
             conditions.append(f"symbol in ({literal_list(symbols)})" if symbols else "false")
@@ -187,14 +188,14 @@ class MarketDataStore:
 
     def partitions(self, timeframe: str = "1Day") -> list[Partition]:
         """The stored partitions, oldest first; empty where nothing is stored. One S3 request per 1,000."""
-        _require_timeframe(timeframe)
+        require_timeframe(timeframe)
         pattern = re.compile(rf"bars/timeframe={timeframe}/year=(\d{{4}})/bars\.parquet")
         matches = (pattern.fullmatch(key) for key in self._objects.keys(f"bars/timeframe={timeframe}/"))
         return [Partition(timeframe, int(match.group(1))) for match in matches if match]
 
     def list_symbols(self, timeframe: str = "1Day") -> list[str]:
         """Every stored symbol, sorted; empty where nothing is stored."""
-        _require_timeframe(timeframe)
+        require_timeframe(timeframe)
         try:
             rows = self._session.snapshot("select distinct symbol from bars_raw order by symbol").fetchall()
         except EmptyLake:
@@ -202,7 +203,7 @@ class MarketDataStore:
         return [symbol for (symbol,) in rows]
 
     def recent_symbols(self, first: date, last: date) -> list[str]:
-        """The symbols with a bar from first to last, sorted. One request per year touched, which a write to it reuses."""
+        """The symbols with a bar from first to last, sorted. One request per year, which a write to it reuses."""
         found: set[str] = set()
         for year in range(first.year, last.year + 1):
             partition = Partition("1Day", year)
@@ -218,7 +219,7 @@ class MarketDataStore:
         Raises:
             UnknownSymbol: no bar of it is stored.
         """
-        _require_timeframe(timeframe)
+        require_timeframe(timeframe)
         try:
             row = self._session.snapshot(
                 "select symbol, first_date, last_date, bars from symbols where symbol = $1", [symbol]
@@ -259,12 +260,17 @@ class MarketDataStore:
         feed: str | None,
         run_id: str,
     ) -> PartitionWrite:
-        """Replace a partition by what `change` makes of it (None: leave it), again whenever another writer was faster."""
+        """Replace a partition by what `change` makes of it (None: leave it); again if another writer was faster."""
         write_id = uuid.uuid4().hex
         rows = 0
         try:
             for attempt in stamina.retry_context(
-                on=PreconditionFailed, attempts=WRITE_ATTEMPTS, timeout=300, wait_initial=0.01, wait_max=2, wait_jitter=0.2
+                on=PreconditionFailed,
+                attempts=WRITE_ATTEMPTS,
+                timeout=300,
+                wait_initial=0.01,
+                wait_max=2,
+                wait_jitter=0.2,
             ):
                 with attempt:
                     before = self._read_ahead_of.pop(partition, None) or _Read(self._objects.get(partition.key))
@@ -275,8 +281,8 @@ class MarketDataStore:
                     stored_feed = metadata.get("feed") or self._feed_beside(partition)
                     if feed and stored_feed and feed != stored_feed:
                         raise FeedMismatch(
-                            f"{self._settings.lake_url} holds {stored_feed} bars, these are {feed}: their volumes cannot "
-                            f"be mixed; set ALPACA_DATA_FEED={stored_feed}, or use another prefix for {feed}"
+                            f"{self._settings.lake_url} holds {stored_feed} bars, these are {feed}: their volumes "
+                            f"cannot be mixed; set ALPACA_DATA_FEED={stored_feed}, or use another prefix for {feed}"
                         )
                     after = change(stored)
                     if after is None:
@@ -299,7 +305,7 @@ class MarketDataStore:
         return read.object
 
     def _feed_beside(self, partition: Partition) -> str | None:
-        """The feed of the lake around a partition that does not exist yet: of another one seen, or of the year before."""
+        """The feed of the lake around a partition that does not exist yet: of one seen, or of the year before."""
         if partition.timeframe not in self._feeds:
             end = self._objects.get_end(replace(partition, year=partition.year - 1).key, FOOTER_BYTES)
             if end:
@@ -334,11 +340,6 @@ class _Read:
     """What one GET found: an object, or none."""
 
     object: StoredObject | None
-
-
-def _require_timeframe(timeframe: str) -> None:
-    if timeframe not in TIMEFRAMES:
-        raise UnsupportedTimeframe(f"timeframe {timeframe!r} is not stored; the lake holds {', '.join(TIMEFRAMES)}")
 
 
 def _labels(schema: pa.Schema) -> dict[str, str]:

@@ -68,6 +68,7 @@ def _plain_lines() -> Advance:
         if now - spoken >= LOG_SECONDS or done == total:
             spoken = now
             left = (now - begun) / done * (total - done)
-            say(f"fetched {done} of {total} symbols x spans, {bars:,} bars, {bars / max(now - begun, 1e-3):,.0f} bars/s, {left:.0f} s left")
+            rate = bars / max(now - begun, 1e-3)
+            say(f"fetched {done} of {total} symbols x spans, {bars:,} bars, {rate:,.0f} bars/s, {left:.0f} s left")
 
     return advance

@@ -36,7 +36,7 @@ def write(
     path: Path | None = None,
     limit: int | None = None,
 ) -> None:
-    """Write rows; a table is cut to 40 rows, loudly, unless limit says otherwise (0: no limit). JSON: an array of objects."""
+    """Write rows; a table is cut to 40, loudly, unless limit says otherwise (0: all). JSON: an array of objects."""
     table: pa.Table = rows if isinstance(rows, pa.Table) else rows.to_arrow_table()
     if limit is None:
         limit = TABLE_ROWS if form is Format.TABLE else 0

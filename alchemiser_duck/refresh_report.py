@@ -6,7 +6,8 @@ from typing import Literal
 
 import pyarrow as pa
 
-from alchemiser_duck.bar_merge import Changes, QuarantinedBar
+from alchemiser_duck.bar_merge import Changes
+from alchemiser_duck.bars import QuarantinedBar
 from alchemiser_duck.errors import ExitCode
 
 Mode = Literal["overnight", "post_close"]
@@ -20,7 +21,7 @@ class SymbolOutcome:
     symbol: str
     status: Status
     """ok; no_data: the vendor answered without a bar of it; failed: reason says why, and nothing newer is certain"""
-    changes: Changes = Changes()
+    changes: Changes
     reason: str | None = None
 
 
@@ -78,7 +79,9 @@ class RefreshReport:
 
     def outcome_table(self) -> pa.Table:
         """One row per symbol: symbol, status, added, finalised, restated, unchanged, reason."""
-        rows = [{"symbol": o.symbol, "status": o.status, **asdict(o.changes), "reason": o.reason} for o in self.outcomes]
+        rows = [
+            {"symbol": o.symbol, "status": o.status, **asdict(o.changes), "reason": o.reason} for o in self.outcomes
+        ]
         return pa.Table.from_pylist(rows, schema=OUTCOME_SCHEMA)
 
     def record(self) -> pa.Table:
@@ -135,7 +138,10 @@ RUN_SCHEMA = pa.schema(
         ("s3_bytes_received", pa.int64()),
         ("seconds", pa.float64()),
         ("outcomes", pa.list_(pa.struct(list(OUTCOME_SCHEMA)))),
-        ("quarantined", pa.list_(pa.struct([("symbol", pa.string()), ("timestamp", _INSTANT), ("reason", pa.string())]))),
+        (
+            "quarantined",
+            pa.list_(pa.struct([("symbol", pa.string()), ("timestamp", _INSTANT), ("reason", pa.string())])),
+        ),
     ]
 )
 """A row of refresh_runs."""

@@ -98,7 +98,9 @@ class S3Objects:
     def _get(self, key: str, **options: str) -> StoredObject | None:
         with self._translated():
             try:
-                answer = self._client.get_object(Bucket=self._settings.bucket, Key=self._settings.prefix + key, **options)
+                answer = self._client.get_object(
+                    Bucket=self._settings.bucket, Key=self._settings.prefix + key, **options
+                )
             except ClientError as problem:
                 if _code(problem) in ("NoSuchKey", "404"):
                     return None

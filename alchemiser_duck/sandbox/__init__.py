@@ -1,8 +1,8 @@
 """The sandbox: a real S3 server and a stand-in for Alpaca on loopback, with real bars; no account, no keys, no network.
 
-    with sandbox() as box:
-        service = DataRefreshService(box.settings())
-        service.overnight(["AAPL", "IBM"])
+with sandbox() as box:
+    service = DataRefreshService(box.settings())
+    service.overnight(["AAPL", "IBM"])
 """
 
 import logging

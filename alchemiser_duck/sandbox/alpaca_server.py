@@ -31,7 +31,11 @@ _UNAUTHORIZED = (
     "<html>\r\n<head><title>401 Authorization Required</title></head>\r\n<body>\r\n"
     "<center><h1>401 Authorization Required</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
 )
-_PLURALS = {"reverse_split": "reverse_splits", "cash_dividend": "cash_dividends", "rights_distribution": "rights_distributions"}
+_PLURALS = {
+    "reverse_split": "reverse_splits",
+    "cash_dividend": "cash_dividends",
+    "rights_distribution": "rights_distributions",
+}
 
 
 @dataclass
@@ -146,7 +150,9 @@ class AlpacaServer:
             raise _Refusal(400, f"invalid timeframe: {query.get('timeframe', '')}")
         now = self.clock()
         visible = now - timedelta(minutes=15) if self.free_plan else now
-        start = _moment(query, "start", datetime.combine(calendar.new_york_date(now), datetime.min.time(), calendar.NEW_YORK))
+        start = _moment(
+            query, "start", datetime.combine(calendar.new_york_date(now), datetime.min.time(), calendar.NEW_YORK)
+        )
         end = _moment(query, "end", visible)
         feed = query.get("feed", "sip")
         if feed not in ("sip", "iex", "otc", "boats"):
@@ -200,7 +206,9 @@ class AlpacaServer:
                     rows = _scaled(rows, split["ex_date"], ratio, 1 / ratio)
         if wanted & {"dividend", "all"}:
             for dividend in actions.get("cash_dividends", ()):
-                ex_bar = next((r for r in self._visible_bars(symbol, visible) if r["t"][:10] >= dividend["ex_date"]), None)
+                ex_bar = next(
+                    (r for r in self._visible_bars(symbol, visible) if r["t"][:10] >= dividend["ex_date"]), None
+                )
                 if dividend["symbol"] == symbol and ex_bar:
                     rows = _scaled(rows, dividend["ex_date"], ex_bar["c"] / (ex_bar["c"] + dividend["rate"]), 1)
         return rows
@@ -228,7 +236,9 @@ class AlpacaServer:
                     )
                 if chosen:
                     found.append((kind, row))
-        found.sort(key=lambda item: (item[1]["process_date"], item[1].get("id", "")), reverse=query.get("sort") == "desc")
+        found.sort(
+            key=lambda item: (item[1]["process_date"], item[1].get("id", "")), reverse=query.get("sort") == "desc"
+        )
         page, token = self._page(
             found, limit, query.get("page_token"), lambda item: f"{item[1]['process_date']}|{item[1].get('id', '')}"
         )
@@ -246,8 +256,14 @@ class AlpacaServer:
                 close = rows[-1]["c"]
                 quotes[symbol] = {
                     "t": now.astimezone(UTC).isoformat().replace("+00:00", "Z"),
-                    **{"bp": round(close - 0.01, 4), "bs": 2, "bx": "V", "ap": round(close + 0.01, 4), "as": 3, "ax": "V"},
-                    **{"c": ["R"], "z": "C"},
+                    "bp": round(close - 0.01, 4),
+                    "bs": 2,
+                    "bx": "V",
+                    "ap": round(close + 0.01, 4),
+                    "as": 3,
+                    "ax": "V",
+                    "c": ["R"],
+                    "z": "C",
                 }
         return {"quotes": quotes}
 
@@ -273,7 +289,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     api: AlpacaServer
 
-    def do_GET(self) -> None:  # noqa: N802 (http.server's name)
+    def do_GET(self) -> None:
         address = urlsplit(self.path)
         query = {key: values[-1] for key, values in parse_qs(address.query, keep_blank_values=True).items()}
         self.api.requests.append((address.path, query))
@@ -303,7 +319,9 @@ class _Handler(BaseHTTPRequestHandler):
                 return False
             case "reset":
                 # linger zero: the peer gets RST, not an orderly end
-                cast(socket.socket, self.connection).setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                cast("socket.socket", self.connection).setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                )
                 self.connection.close()
                 self.close_connection = True
             case "truncate":
@@ -315,7 +333,13 @@ class _Handler(BaseHTTPRequestHandler):
         return True
 
     def _send(
-        self, status: int, text: str, kind: str = "application/json", *, truncated: bool = False, left: int | None = None
+        self,
+        status: int,
+        text: str,
+        kind: str = "application/json",
+        *,
+        truncated: bool = False,
+        left: int | None = None,
     ) -> None:
         body = text.encode()
         with suppress(ConnectionError):  # a client that gave up

@@ -8,7 +8,7 @@ vwap (the mean of high, low and close), trade_count (one per 200 shares), payabl
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime, time
 from importlib import resources
 from typing import Any
 
@@ -77,4 +77,4 @@ def _wire_bar(row: dict[str, Any], session: date) -> WireRow:
 def timestamp(session: date) -> str:
     """A daily bar's stamp: midnight in New York, as UTC."""
     midnight = datetime.combine(session, time(), calendar.NEW_YORK)
-    return midnight.astimezone(calendar.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return midnight.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
