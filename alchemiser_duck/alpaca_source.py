@@ -313,13 +313,20 @@ def _to_arrow(bars: dict[str, list[dict[str, Any]]], asked: tuple[str, ...]) -> 
 
 
 def _columns(symbols: list[str], rows: list[dict[str, Any]]) -> pa.Table:
-    # cast, not convert: a fractional volume must fail, not be cut
     columns = {
-        name: pa.array([row.get(key) if key in _OPTIONAL else row[key] for row in rows]).cast(kind)
+        name: _column([row.get(key) if key in _OPTIONAL else row[key] for row in rows], kind)
         for key, name, kind in _WIRE_COLUMNS
     }
     columns["timestamp"] = columns["timestamp"].cast(pa.timestamp("us", tz="UTC"))
     return pa.table({"symbol": pa.array(symbols, pa.string()), **columns}, schema=FETCHED_SCHEMA)
+
+
+def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
+    """The values as Arrow; a fractional volume fails instead of being cut, a text never passes for a number."""
+    column = pa.array(values)
+    if pa.types.is_string(column.type) and not pa.types.is_string(kind):
+        raise TypeError(f"a text where a number belongs: {values[0]!r}")
+    return column.cast(kind)
 
 
 def _timestamp(row: Any) -> datetime | None:

@@ -294,7 +294,7 @@ class DataRefreshService:
 
 def _spans(first: date, last: date, symbols: int) -> Iterator[tuple[date, date]]:
     """Cut a range of days into runs of whole years that bring few enough bars to hold in memory."""
-    years = max(1, SPAN_ROWS // (SESSIONS_A_YEAR * symbols))
+    years = min(max(1, SPAN_ROWS // (SESSIONS_A_YEAR * symbols)), last.year - first.year + 1)
     for year in range(first.year, last.year + 1, years):
         yield max(first, date(year, 1, 1)), min(last, date(year + years - 1, 12, 31))
 

@@ -39,8 +39,9 @@ def run() -> None:
         with narration.refresh_progress() as progress:
             report = DataRefreshService(settings).overnight(start=box.first_session, progress=progress)
         output.text(
-            f"{report.changes.added:,} bars of {len(report.outcomes)} symbols in "
-            f"{len(report.partitions_written)} partitions, {report.alpaca_requests} Alpaca requests, {report.s3_requests} S3 requests, {report.seconds:.1f} s"
+            f"{report.changes.added:,} bars of {len(report.outcomes)} symbols in {len(report.partitions_written)} "
+            f"partitions, {report.alpaca_requests} Alpaca requests, {report.s3_requests} S3 requests, "
+            f"{report.seconds:.1f} s"
         )
 
         adapter = CachedMarketDataAdapter(settings)

@@ -78,6 +78,8 @@ class AlpacaServer:
         """send at most this many rows a page, whatever the limit"""
         self.repeat_token = False
         """never end: answer every page with the same token"""
+        self.ignore_end = False
+        """send bars up to now whatever `end` says, today's half-formed one included"""
         self.faults: list[Fault] = []
         self.requests: list[tuple[str, dict[str, str]]] = []
         """path and query of every request so far"""
@@ -161,6 +163,8 @@ class AlpacaServer:
             raise _Refusal(403, "subscription does not permit querying recent SIP data")
         if end < start:
             raise _Refusal(400, "end should not be before start")
+        if self.ignore_end:
+            end = now
         limit = _limit(query, default=1000, most=10_000)
         found = []
         if query["timeframe"] in ("1Day", "1D"):

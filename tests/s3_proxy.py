@@ -1,0 +1,106 @@
+"""A proxy in front of an S3 server: counts requests and bytes, and calls a hook before and after each exchange."""
+
+import http.client
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Lock, Thread
+from types import TracebackType
+from urllib.parse import urlsplit
+
+
+@dataclass
+class Exchange:
+    method: str
+    path: str
+    status: int = 0
+    sent: int = 0
+    received: int = 0
+
+
+@dataclass
+class S3Proxy:
+    """`with S3Proxy(upstream) as proxy:` then talk to `proxy.url`."""
+
+    upstream: str
+    exchanges: list[Exchange] = field(default_factory=list)
+    before: Callable[[int, Exchange], None] | None = None
+    """called with the exchange's index before it is forwarded"""
+    after: Callable[[int, Exchange], bool] | None = None
+    """called when the upstream has answered; True: swallow the answer and cut the connection"""
+
+    def __post_init__(self) -> None:
+        self._lock = Lock()
+        handler = type("Handler", (_Handler,), {"proxy": self})
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server.daemon_threads = True
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> "S3Proxy":
+        Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def clear(self) -> None:
+        self.exchanges.clear()
+
+    @property
+    def methods(self) -> list[str]:
+        return [exchange.method for exchange in self.exchanges]
+
+    def admit(self, exchange: Exchange) -> int:
+        with self._lock:
+            self.exchanges.append(exchange)
+            return len(self.exchanges) - 1
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    proxy: S3Proxy
+
+    def _forward(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        exchange = Exchange(self.command, self.path, sent=len(body))
+        index = self.proxy.admit(exchange)
+        if self.proxy.before:
+            self.proxy.before(index, exchange)
+        upstream = http.client.HTTPConnection(urlsplit(self.proxy.upstream).netloc, timeout=60)
+        headers = {key: value for key, value in self.headers.items() if key.lower() not in ("connection", "expect")}
+        upstream.request(self.command, self.path, body or None, headers)
+        answer = upstream.getresponse()
+        content = answer.read()
+        upstream.close()
+        exchange.status, exchange.received = answer.status, len(content)
+        if self.proxy.after and self.proxy.after(index, exchange):
+            self.close_connection = True
+            self.connection.close()
+            return
+        with suppress(ConnectionError):
+            self.send_response(answer.status)
+            for key, value in answer.getheaders():
+                if key.lower() not in ("transfer-encoding", "connection", "content-length", "date", "server"):
+                    self.send_header(key, value)
+            length = answer.getheader("Content-Length") if self.command == "HEAD" else str(len(content))
+            self.send_header("Content-Length", length or "0")
+            self.end_headers()
+            self.wfile.write(content)
+
+    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _forward
+
+    def handle(self) -> None:
+        with suppress(ConnectionError, OSError, ValueError):
+            super().handle()
+
+    def finish(self) -> None:
+        with suppress(ConnectionError, OSError, ValueError):
+            super().finish()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
