@@ -183,10 +183,11 @@ def _open(settings: Settings, secret: Credentials, *, whole_objects: bool) -> Du
     load_httpfs(con)
     con.execute(f"set global force_download = {literal(whole_objects)}")
     _create_secret(con, settings, secret)
-    con.execute(f"set variable market_data = {literal(str(sql_root() / 'empty_lake'))}")
+    empty_lake = str(sql_root() / "empty_lake")
+    con.execute(f"set variable market_data = {literal(empty_lake)}")
     for file in built_in_files():
         con.execute(file.text)
-    con.execute(f"set allowed_directories = [{literal(settings.lake_url + '/')}]")
+    con.execute(f"set allowed_directories = [{literal(settings.lake_url + '/')}, {literal(empty_lake + '/')}]")
     con.execute("set enable_external_access = false")
     con.execute("set lock_configuration = true")
     _load_user_files(con, user_files(settings.sql_dir))
@@ -222,6 +223,8 @@ def bundled_httpfs() -> Path | None:
 
 
 def _create_secret(con: DuckDBPyConnection, settings: Settings, secret: Credentials) -> None:
+    for name in ("s3_access_key_id", "s3_secret_access_key", "s3_session_token"):
+        con.execute(f"set global {name} = ''")  # httpfs copies them from the environment, for any SQL to read
     options: dict[str, str | bool] = {
         "key_id": secret.key_id,
         "secret": secret.secret,

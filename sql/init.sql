@@ -7,6 +7,10 @@
 -- Nothing below opens S3: the views meet the lake when they are first queried.
 
 load httpfs;
+-- httpfs copies the environment's credentials into readable settings; the secret below replaces them
+set s3_access_key_id = '';
+set s3_secret_access_key = '';
+set s3_session_token = '';
 
 set timezone = 'UTC';
 -- threads mostly wait for S3: one request in flight per thread
