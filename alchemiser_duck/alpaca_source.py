@@ -6,10 +6,11 @@ Arrow on its own, and memory is bounded by a batch of symbols.
 """
 
 import functools
+import json
 import re
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -282,7 +283,9 @@ _MALFORMED = (pa.ArrowException, AttributeError, KeyError, OverflowError, TypeEr
 
 
 def _plain(body: str) -> str:
-    """An error body on one line, HTML tags taken out, cut to what a person reads."""
+    """An error body on one line: its message if it has one, HTML tags taken out, cut to what a person reads."""
+    with suppress(ValueError, KeyError, TypeError):
+        body = str(json.loads(body)["message"])
     return " ".join(re.sub(r"<[^>]+>", " ", body).split())[:200] or "(no text)"
 
 

@@ -99,6 +99,7 @@ def refresh(
     moment = _moment(now)
     named = _split(symbols)
     service = DataRefreshService()
+    narration.narrate_retries()
     with narration.refresh_progress() as progress:
         if mode is RefreshMode.OVERNIGHT:
             first = _date(start, "--start") if start else HISTORY_START

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from alchemiser_duck.errors import AlchemiserDuckError
+
 LOG_SECONDS = 5
 """Seconds between two lines of progress where there is no terminal."""
 
@@ -30,6 +32,18 @@ def error(text: str) -> None:
 def warning(text: str) -> None:
     """What the user should know although the command goes on."""
     _console().print(f"warning: {text}", style="yellow", markup=False)
+
+
+def narrate_retries() -> None:
+    """From now on, say in one line why something is tried again, and when."""
+    import stamina.instrumentation
+
+    def say_why(details: stamina.instrumentation.RetryDetails) -> None:
+        # a lost race for a partition is daily business
+        if isinstance(details.caused_by, AlchemiserDuckError):
+            say(f"{details.caused_by}; attempt {details.retry_num + 1} in {details.wait_for:.1f} s")
+
+    stamina.instrumentation.set_on_retry_hooks([say_why])
 
 
 @contextmanager

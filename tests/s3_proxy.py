@@ -92,7 +92,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(content)
 
-    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _forward
+    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _forward  # noqa: N815 (http.server's names)
 
     def handle(self) -> None:
         with suppress(ConnectionError, OSError, ValueError):
@@ -102,5 +102,5 @@ class _Handler(BaseHTTPRequestHandler):
         with suppress(ConnectionError, OSError, ValueError):
             super().finish()
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (http.server's name)
         pass

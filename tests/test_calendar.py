@@ -8,7 +8,8 @@ from alchemiser_duck import exchange_calendar as calendar
 
 
 @pytest.mark.parametrize(
-    "day", [date(2001, 9, 11), date(2012, 10, 29), date(2018, 12, 5), date(2025, 1, 9), date(2025, 7, 4), date(2025, 7, 5)]
+    "day",
+    [date(2001, 9, 11), date(2012, 10, 29), date(2018, 12, 5), date(2025, 1, 9), date(2025, 7, 4), date(2025, 7, 5)],
 )
 def test_closures_are_no_sessions(day: date) -> None:
     assert not calendar.is_session(day)
@@ -40,7 +41,12 @@ def test_closes_know_dst_and_early_closes(session: date, close: datetime) -> Non
         (datetime(2025, 7, 16, 8, 0, tzinfo=UTC), 15, date(2025, 7, 15), date(2025, 7, 15)),
         (datetime(2025, 11, 28, 18, 15, tzinfo=UTC), 15, date(2025, 11, 28), date(2025, 11, 26)),  # early close
         (datetime(2025, 11, 30, 12, 0, tzinfo=UTC), 15, date(2025, 11, 28), date(2025, 11, 28)),  # Sunday
-        (datetime(2001, 9, 15, 12, 0, tzinfo=UTC), 15, date(2001, 9, 10), date(2001, 9, 10)),  # exchange closed for days
+        (
+            datetime(2001, 9, 15, 12, 0, tzinfo=UTC),
+            15,
+            date(2001, 9, 10),
+            date(2001, 9, 10),
+        ),  # exchange closed for days
     ],
 )
 def test_last_complete_and_last_final_session(now: datetime, minutes: int, complete: date, final: date) -> None:

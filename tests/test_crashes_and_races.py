@@ -153,8 +153,8 @@ def test_reads_are_right_while_partitions_are_rewritten(settings: Settings) -> N
         end = time.monotonic() + 12
         while time.monotonic() < end:
             rows = adapter.sql(
-                "select year(date) as year, count(*), count(distinct symbol), min(close), max(close), min(high), max(high) "
-                "from bars group by all order by year"
+                "select year(date) as year, count(*), count(distinct symbol), "
+                "min(close), max(close), min(high), max(high) from bars group by all order by year"
             ).fetchall()
             assert [row[1:3] for row in rows] == [
                 (60 * sum(day.year == year for day in days), 60) for year in (2024, 2025)

@@ -102,7 +102,11 @@ def test_every_indicator_has_a_reference() -> None:
 )
 def test_rsi_equals_talib_on_anything(closes: list[float], n: int) -> None:
     with duckdb.connect(":memory:") as con:
-        con.execute("create table bars as select 'X' as symbol, unnest($1::double[]) as close, unnest(range(len($1))) as timestamp", [closes])
+        con.execute(
+            "create table bars as "
+            "select 'X' as symbol, unnest($1::double[]) as close, unnest(range(len($1))) as timestamp",
+            [closes],
+        )
         con.execute((ROOT / "sql" / "indicators" / "rsi.sql").read_text())
         ours = values(con, f"rsi({n})", "rsi", "X")
         if len(closes) > n:
@@ -121,7 +125,9 @@ def test_rsi_equals_talib_on_anything(closes: list[float], n: int) -> None:
         ("rsi(-1)", "got -1"),
     ],
 )
-def test_a_parameter_out_of_range_is_an_error_in_sql_too(con: duckdb.DuckDBPyConnection, call: str, message: str) -> None:
+def test_a_parameter_out_of_range_is_an_error_in_sql_too(
+    con: duckdb.DuckDBPyConnection, call: str, message: str
+) -> None:
     with pytest.raises(duckdb.Error, match=message):
         con.execute(f"from {call[:-1]}, source := 'cases')").fetchall()
 
@@ -135,8 +141,7 @@ def test_the_declared_look_back_is_enough_and_not_wasteful(con: duckdb.DuckDBPyC
             assert row
             look_back = int(row[0])
             con.execute(
-                "create or replace table tail as from cases where symbol = 'real IBM' "
-                "order by timestamp desc limit $1",
+                "create or replace table tail as from cases where symbol = 'real IBM' order by timestamp desc limit $1",
                 [look_back + 1],
             )
             cut = values(con, f"{file.name}(n := {n}, source := 'tail')", file.name, "real IBM")[-1]
@@ -196,7 +201,10 @@ def test_gaps_and_new_listings_get_their_whole_history(settings: Settings) -> No
     adapter = CachedMarketDataAdapter(settings, clock=lambda: MORNING)
     for name, n in (("sma", 50), ("rsi", 14), ("sma", 20)):
         latest = {row[0]: row[2] for row in adapter.latest(name, ["HALT", "NEW", "FULL"], n=n).fetchall()}
-        since = {row[0]: row[2] for row in adapter.indicator(name, ["HALT", "NEW", "FULL"], start="2025-07-15", n=n).fetchall()}
+        since = {
+            row[0]: row[2]
+            for row in adapter.indicator(name, ["HALT", "NEW", "FULL"], start="2025-07-15", n=n).fetchall()
+        }
         assert latest.keys() == since.keys()
         for symbol, value in latest.items():
             assert value == (None if since[symbol] is None else pytest.approx(since[symbol], rel=1e-10))

@@ -1,6 +1,6 @@
 """The lens and what it costs: since and as_of reach every relation, and S3 is asked for nothing that they hide."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import date
 from typing import Any
 
@@ -26,12 +26,14 @@ def twenty_years(shared_box: Any) -> Settings:
 
 
 @pytest.fixture
-def counted(twenty_years: Settings, proxy: S3Proxy, make_settings: Callable[..., Settings]) -> Iterator[Settings]:
-    yield make_settings(MARKET_DATA_BUCKET=twenty_years.market_data_bucket, AWS_ENDPOINT_URL_S3=proxy.url)
+def counted(twenty_years: Settings, proxy: S3Proxy, make_settings: Callable[..., Settings]) -> Settings:
+    return make_settings(MARKET_DATA_BUCKET=twenty_years.market_data_bucket, AWS_ENDPOINT_URL_S3=proxy.url)
 
 
 def years_read(proxy: S3Proxy) -> set[int]:
-    return {int(exchange.path.split("year%3D")[-1][:4]) for exchange in proxy.exchanges if "bars.parquet" in exchange.path}
+    return {
+        int(exchange.path.split("year%3D")[-1][:4]) for exchange in proxy.exchanges if "bars.parquet" in exchange.path
+    }
 
 
 def test_nothing_is_asked_of_s3_before_the_first_query(counted: Settings, proxy: S3Proxy) -> None:
@@ -69,7 +71,11 @@ def test_as_of_prunes_the_years_after_it(counted: Settings, proxy: S3Proxy) -> N
 def test_since_and_as_of_meet_at_their_own_days(twenty_years: Settings) -> None:
     """Both ends included, on either side of a new year."""
     session = DuckDBSession(twenty_years)
-    for first, last in ((date(2019, 12, 31), date(2020, 1, 2)), (date(2020, 1, 2), date(2020, 1, 2)), (date(2020, 1, 4), date(2020, 1, 5))):
+    for first, last in (
+        (date(2019, 12, 31), date(2020, 1, 2)),
+        (date(2020, 1, 2), date(2020, 1, 2)),
+        (date(2020, 1, 4), date(2020, 1, 5)),
+    ):
         rows = session.snapshot("select distinct date from bars order by 1", lens=Lens(first, last)).fetchall()
         assert [day for (day,) in rows] == calendar.sessions(first, last)
 
@@ -83,14 +89,21 @@ def test_one_adapter_s_horizon_never_moves_another_s(twenty_years: Settings) -> 
     assert past.as_of("2012-06-01").bars(["SA"]).aggregate("max(date)").fetchone() == (date(2012, 6, 1),)
 
 
-def test_one_symbol_reads_one_symbol_s_row_groups(counted: Settings, proxy: S3Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_symbol_reads_one_symbol_s_row_groups(
+    counted: Settings, proxy: S3Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Through a window: with small row groups, one symbol costs a small part of the bytes of all."""
     monkeypatch.setattr("alchemiser_duck.market_data_store.ROW_GROUP_ROWS", 300)
     settings = counted.model_copy(update={"market_data_bucket": counted.bucket + "/small-groups"})
     days = calendar.sessions(date(2025, 1, 1), date(2025, 7, 15))
     rows = [row for i in range(60) for row in bar_rows(f"S{chr(65 + i // 26)}{chr(65 + i % 26)}", days, 10.0 + i)]
     MarketDataStore(settings).write_bars(bar_table(rows))
-    plan = DuckDBSession(settings).connection().execute("explain analyze select * from sma(20) where symbol = 'SBB'").fetchall()[0][1]
+    plan = (
+        DuckDBSession(settings)
+        .connection()
+        .execute("explain analyze select * from sma(20) where symbol = 'SBB'")
+        .fetchall()[0][1]
+    )
     assert "symbol='SBB'" in plan
     scanned = [line for line in plan.splitlines() if "rows" in line][-1]
     assert int(scanned.strip("│ ").split()[0].replace(",", "")) <= 300

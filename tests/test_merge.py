@@ -2,15 +2,17 @@
 
 import math
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 import pytest
 from conftest import bar_rows, bar_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alchemiser_duck.bar_merge import BAR_SCHEMA, Changes, check_bars, merge_bars
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 DAY = date(2025, 1, 2)
 VALUES = ("timestamp", "open", "high", "low", "close", "vwap", "volume", "trade_count")
@@ -155,7 +157,7 @@ def test_merging_batches_equals_a_plain_dictionary(groups: list[list[dict[str, A
         merged = merge_bars(stored, check_bars(bar_table(group)).bars)
         assert sum(change.added for change in merged.changes.values()) == added
         assert merged.changed == (
-            stored is None and merged.bars.num_rows > 0 or stored is not None and not merged.bars.equals(stored)
+            (stored is None and merged.bars.num_rows > 0) or (stored is not None and not merged.bars.equals(stored))
         )
         stored = merged.bars
     assert stored is not None

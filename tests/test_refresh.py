@@ -28,8 +28,13 @@ def stored(settings: Settings, symbol: str) -> list[dict[str, Any]]:
     return [
         {
             "t": row["timestamp"].strftime("%Y-%m-%dT%H:%M:%SZ"),
-            **{"o": row["open"], "h": row["high"], "l": row["low"], "c": row["close"]},
-            **{"v": row["volume"], "n": row["trade_count"], "vw": row["vwap"]},
+            "o": row["open"],
+            "h": row["high"],
+            "l": row["low"],
+            "c": row["close"],
+            "v": row["volume"],
+            "n": row["trade_count"],
+            "vw": row["vwap"],
         }
         for row in rows
     ]

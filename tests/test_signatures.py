@@ -27,8 +27,21 @@ def signing_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         chosen.bind(("127.0.0.1", 0))
         port = chosen.getsockname()[1]
     program = Path(sys.executable).parent / "rclone"
-    arguments = ["serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", f"{KEY},{SECRET}", "--dir-cache-time", "0s"]
-    process = subprocess.Popen([program, *arguments, str(tmp_path)], stderr=subprocess.DEVNULL, env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)})
+    arguments = [
+        "serve",
+        "s3",
+        "--addr",
+        f"127.0.0.1:{port}",
+        "--auth-key",
+        f"{KEY},{SECRET}",
+        "--dir-cache-time",
+        "0s",
+    ]
+    process = subprocess.Popen(
+        [program, *arguments, str(tmp_path)],
+        stderr=subprocess.DEVNULL,
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+    )
     for _ in range(200):
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
@@ -59,7 +72,14 @@ def test_signed_writes_and_reads_work(signing_server: str) -> None:
 def test_the_shell_signs_too(signing_server: str) -> None:
     MarketDataStore(settings_for(signing_server)).write_bars(bar_table(bar_rows("AAPL", DAYS)))
     ended = subprocess.run(
-        [Path(sys.executable).parent / "duckdb", "-csv", "-init", "sql/init.sql", "-c", "select count(*) as n from bars"],
+        [
+            Path(sys.executable).parent / "duckdb",
+            "-csv",
+            "-init",
+            "sql/init.sql",
+            "-c",
+            "select count(*) as n from bars",
+        ],
         env=os.environ | {"MARKET_DATA_BUCKET": "market/lake", "AWS_ENDPOINT_URL_S3": signing_server},
         capture_output=True,
         text=True,
@@ -106,7 +126,10 @@ def test_no_credentials_at_all_say_what_to_export(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     credentials.forget()
     settings = settings_for("http://127.0.0.1:1")
-    for attempt in (lambda: MarketDataStore(settings).partitions(), lambda: CachedMarketDataAdapter(settings).sql("from bars")):
+    for attempt in (
+        lambda: MarketDataStore(settings).partitions(),
+        lambda: CachedMarketDataAdapter(settings).sql("from bars"),
+    ):
         with pytest.raises(StorageRefused, match="export AWS_ACCESS_KEY_ID"):
             attempt()
     credentials.forget()

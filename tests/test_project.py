@@ -1,0 +1,145 @@
+"""The project's own promises: one public door, one list of files, schemas that agree, a wheel that works alone."""
+
+import re
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from conftest import ROOT
+
+import alchemiser_duck
+from alchemiser_duck import errors
+from alchemiser_duck.bar_merge import BAR_SCHEMA
+from alchemiser_duck.refresh_report import RUN_SCHEMA
+from alchemiser_duck.sandbox import Sandbox
+from alchemiser_duck.settings import Settings
+from alchemiser_duck.sql_catalog import built_in_files, sql_root
+
+
+def test_the_public_door_shows_what_it_says() -> None:
+    names = alchemiser_duck.__all__
+    assert names == sorted(names)
+    for name in names:
+        assert getattr(alchemiser_duck, name).__doc__
+    text = (ROOT / "alchemiser_duck" / "__init__.py").read_text()
+    imported = {
+        name.strip() for line in re.findall(r"^from .* import (.+)$", text, re.MULTILINE) for name in line.split(",")
+    }
+    assert imported == set(names)
+
+
+def test_the_error_tree_is_drawn_completely() -> None:
+    drawn = set(re.findall(r"[├└]── (\w+)", str(errors.__doc__))) | {"AlchemiserDuckError"}
+    defined = {name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)}
+    assert drawn == defined
+    for name in defined:
+        assert issubclass(getattr(errors, name), errors.AlchemiserDuckError)
+
+
+def test_init_sql_names_every_file_once() -> None:
+    named = [file.path.relative_to(sql_root()) for file in built_in_files()]
+    found = {
+        path.relative_to(sql_root())
+        for folder in ("relations", "indicators")
+        for path in (sql_root() / folder).glob("*.sql")
+    }
+    assert len(named) == len(set(named))
+    assert set(named) == found
+
+
+def test_every_sql_file_is_documented_and_named_after_what_it_defines() -> None:
+    for file in built_in_files():
+        assert file.text.startswith(f"-- {file.name}: "), file.path
+        assert "grain: " in file.text, file.path
+        assert re.search(rf"^create or replace (view|macro) {file.name}\b", file.text, re.MULTILINE), file.path
+        assert re.search(rf"^comment on (view|macro table) {file.name} is '.+';$", file.text, re.MULTILINE), file.path
+        if file.is_indicator:
+            assert file.look_back, file.path
+            assert "source" in file.parameters, file.path
+
+
+def test_the_empty_lake_has_the_schemas_that_are_written() -> None:
+    """The views are bound to it before the first query: it must be what the store and the refresh write."""
+    root = sql_root() / "empty_lake"
+    assert pq.read_schema(root / "bars/timeframe=1Day/year=1970/bars.parquet").equals(BAR_SCHEMA)
+    assert pq.read_schema(root / "refresh_runs/date=1970-01-01/empty.parquet").equals(RUN_SCHEMA)
+
+
+def test_the_top_level_is_what_was_agreed() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    top = {name.split("/")[0] for name in tracked}
+    assert {name for name in top if not name.startswith(".")} == {
+        *("alchemiser_duck", "sql", "tests", "pyproject.toml", "README.md", "Makefile", "LICENSE"),
+    }
+
+
+def test_importing_the_package_stays_light() -> None:
+    """What costs a second (pandas through the calendar and alpaca-py, boto3) waits until it is used."""
+    heavy = ("pandas", "alpaca", "boto3", "exchange_calendars", "moto")
+    code = f"import sys, alchemiser_duck; print([name for name in {heavy} if name in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.strip() == "[]"
+
+
+@pytest.fixture(scope="module")
+def installed_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built wheel in an empty virtual environment; returns its python."""
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--outdir", folder, ROOT], check=True, capture_output=True
+    )
+    venv.create(folder / "venv", with_pip=True)
+    python = folder / "venv" / "bin" / "python"
+    wheel = next(folder.glob("*.whl"))
+    subprocess.run(
+        [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel],
+        check=True,
+        capture_output=True,
+    )
+    return python
+
+
+def test_the_wheel_works_alone(
+    installed_wheel: Path, stored_settings: Settings, shared_box: Sandbox, tmp_path: Path
+) -> None:
+    """From an empty folder: Python and the shell find the SQL that is shipped inside."""
+    variables = shared_box.environment | {
+        "MARKET_DATA_BUCKET": stored_settings.market_data_bucket,
+        "HOME": str(tmp_path),
+        "PATH": "/usr/bin:/bin",
+    }
+    code = (
+        "from alchemiser_duck import CachedMarketDataAdapter; a = CachedMarketDataAdapter(); "
+        "print(len(a.get_bars('AAPL', 'MAX')), a.sql('select count(rsi) > 100 from rsi(14)').fetchone()[0])"
+    )
+    shown = subprocess.run(
+        [installed_wheel, "-c", code], env=variables, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert shown.stdout.strip() == "3270 True", shown.stderr
+    command = installed_wheel.parent / "alchemiser-duck"
+    shown = subprocess.run(
+        [command, "shell", "-csv", "-noheader", "-c", "select count(*) from sma_20 where symbol = 'IBM'"],
+        env=variables,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "3270" in shown.stdout.splitlines(), shown.stderr
+    shown = subprocess.run(
+        [command, "sandbox"], env=variables, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert shown.returncode == 2
+    assert "pip install 'alchemiser-duck[sandbox]'" in shown.stderr
+
+
+def test_the_wheel_carries_types_sql_and_licence(installed_wheel: Path) -> None:
+    code = (
+        "import alchemiser_duck, pathlib; package = pathlib.Path(alchemiser_duck.__file__).parent; "
+        "print((package / 'py.typed').is_file(), len(list((package / 'sql').rglob('*.sql'))))"
+    )
+    shown = subprocess.run([installed_wheel, "-c", code], cwd="/", capture_output=True, text=True, check=True).stdout
+    assert shown.split() == ["True", str(len(built_in_files()) + 1)]
