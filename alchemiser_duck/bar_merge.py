@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from alchemiser_duck.bars import QuarantinedBar
 
@@ -75,8 +76,8 @@ class MergedPartition:
         return any(changes.any for changes in self.changes.values())
 
 
-_CHECK = """
-create temporary table checked as
+_JUDGE = """
+create temporary view judged as
 
 with
 
@@ -84,48 +85,51 @@ arrived as (
 
     select
         *,
-        cast(timezone('America/New_York', timestamp) as date) as date,
         row_number() over () as arrival
 
     from incoming
 
-),
-
-judged as (
-
-    select
-        *,
-        case
-            when symbol is null or trim(symbol) = '' then 'the symbol is missing'
-            when timestamp is null then 'the timestamp is missing'
-            when not coalesce(isfinite(open) and isfinite(high) and isfinite(low) and isfinite(close), false)
-                then 'a price is missing or not finite'
-            when least(open, high, low, close) <= 0 then 'a price is not above zero'
-            when low > least(open, close) then 'low is above open or close'
-            when high < greatest(open, close) then 'high is below open or close'
-            when vwap is not null and not (isfinite(vwap) and vwap > 0) then 'vwap is not a price'
-            when volume is null or volume < 0 then 'volume is missing or negative'
-            when trade_count < 0 then 'trade_count is negative'
-            when is_final is null then 'is_final is missing'
-        end as reason
-
-    from arrived
-
 )
+
+select
+    *,
+    case
+        when symbol is null or trim(symbol) = '' then 'the symbol is missing'
+        when timestamp is null then 'the timestamp is missing'
+        when not coalesce(isfinite(open) and isfinite(high) and isfinite(low) and isfinite(close), false)
+            then 'a price is missing or not finite'
+        when least(open, high, low, close) <= 0 then 'a price is not above zero'
+        when low > least(open, close) then 'low is above open or close'
+        when high < greatest(open, close) then 'high is below open or close'
+        when vwap is not null and not (isfinite(vwap) and vwap > 0) then 'vwap is not a price'
+        when volume is null or volume < 0 then 'volume is missing or negative'
+        when trade_count < 0 then 'trade_count is negative'
+        when is_final is null then 'is_final is missing'
+    end as reason
+
+from arrived
+"""
+
+_HAS_SESSIONS_TWICE = """
+select count(*) > (select count(*) from (select distinct symbol, date from judged where reason is null))
+from judged
+where reason is null
+"""
+
+_KEEP_THE_LAST = """
+create temporary table settled as
 
 select
     * exclude (reason),
     case
-        when reason is null and lead(arrival) over same_session is not null then
-            case
-                when
-                    (timestamp, open, high, low, close, vwap, volume, trade_count, is_final)
-                    is distinct from
-                    lead((timestamp, open, high, low, close, vwap, volume, trade_count, is_final)) over same_session
-                    then 'a later bar of the same session came with it'
-                else 'repeated'
-            end
-        else reason
+        when reason is not null then reason
+        when lead(arrival) over same_session is null then null
+        when
+            (timestamp, open, high, low, close, vwap, volume, trade_count, is_final)
+            is distinct from
+            lead((timestamp, open, high, low, close, vwap, volume, trade_count, is_final)) over same_session
+            then 'a later bar of the same session came with it'
+        else 'repeated'
     end as reason
 
 from judged
@@ -134,7 +138,7 @@ window same_session as (partition by symbol, date, reason is null order by arriv
 """
 
 _MERGE = """
-create temporary table merged as
+create temporary view merged as
 
 with
 
@@ -204,6 +208,12 @@ from chosen
 """
 
 
+def session_dates(bars: pa.Table) -> pa.ChunkedArray:
+    """The session each bar belongs to: the day of its timestamp in New York."""
+    in_new_york = pc.cast(bars["timestamp"], pa.timestamp("us", tz="America/New_York"))
+    return pc.cast(pc.local_timestamp(in_new_york), pa.date32())
+
+
 def _columns(schema: pa.Schema) -> str:
     return ", ".join(schema.names)
 
@@ -222,11 +232,16 @@ def check_bars(incoming: pa.Table) -> CheckedBars:
     """
     with duckdb.connect(":memory:") as con:
         con.execute("set timezone = 'UTC'")
-        con.register("incoming", incoming.select(INCOMING_SCHEMA.names).cast(INCOMING_SCHEMA))
-        con.execute(_CHECK)
-        sound = con.sql(f"select {_columns(BAR_SCHEMA)} from checked where reason is null").to_arrow_table()
+        bars = incoming.select(INCOMING_SCHEMA.names).cast(INCOMING_SCHEMA)
+        con.register("incoming", bars.append_column("date", session_dates(bars)))
+        con.execute(_JUDGE)
+        settled = "judged"
+        if con.execute(_HAS_SESSIONS_TWICE).fetchone() == (True,):
+            con.execute(_KEEP_THE_LAST)
+            settled = "settled"
+        sound = con.sql(f"select {_columns(BAR_SCHEMA)} from {settled} where reason is null").to_arrow_table()
         rows = con.execute(
-            "select symbol, timestamp, reason from checked where reason is not null and reason <> 'repeated' "
+            f"select symbol, timestamp, reason from {settled} where reason is not null and reason <> 'repeated' "
             "order by symbol, timestamp, arrival"
         ).fetchall()
     return CheckedBars(
@@ -255,5 +270,8 @@ def merge_bars(stored: pa.Table | None, accepted: pa.Table) -> MergedPartition:
             "count(*) filter (change = 'restated'), count(*) filter (change = 'unchanged') "
             "from merged where change is not null group by symbol order by symbol"
         ).fetchall()
+        changes = {symbol: Changes(*numbers) for symbol, *numbers in counts}
+        if stored is not None and not any(change.any for change in changes.values()):
+            return MergedPartition(stored, changes)
         bars = con.sql(f"select {_columns(BAR_SCHEMA)} from merged order by symbol, timestamp").to_arrow_table()
-    return MergedPartition(bars.cast(BAR_SCHEMA), {symbol: Changes(*numbers) for symbol, *numbers in counts})
+    return MergedPartition(bars.cast(BAR_SCHEMA), changes)

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from alchemiser_duck import exchange_calendar as calendar
 from alchemiser_duck.alpaca_source import AlpacaSource
-from alchemiser_duck.bar_merge import INCOMING_SCHEMA, Changes
+from alchemiser_duck.bar_merge import INCOMING_SCHEMA, Changes, session_dates
 from alchemiser_duck.bars import QuarantinedBar
 from alchemiser_duck.errors import (
     BadParameter,
@@ -109,6 +109,7 @@ class DataRefreshService:
         if start > last:
             raise BadParameter(f"start {start} is after the last complete session, {last}")
         wanted = self._universe(symbols, self._store.list_symbols)
+        self._store.require_feed(self._settings.feed)  # before Alpaca is asked for anything
         return self._run("overnight", wanted, start, last, now, progress)
 
     def post_close(
@@ -251,19 +252,23 @@ class DataRefreshService:
 
     def _with_finality(self, bars: pa.Table, first: date, last: date, now: datetime, tally: _Tally) -> pa.Table:
         """Tell final bars from provisional ones, and set aside what lies outside the sessions asked for."""
-        day = _new_york_days(bars)
+        day = session_dates(bars)
         inside = pc.fill_null(pc.and_(pc.greater_equal(day, first), pc.less_equal(day, last)), False)
+        final = pc.less_equal(day, calendar.last_final_session(now, self._delay))
+        bars = bars.append_column("is_final", final)
+        if pc.all(inside).as_py():
+            return bars  # the daily case: no copy
         for row in bars.filter(pc.invert(inside)).select(["symbol", "timestamp"]).to_pylist():
             reason = f"outside the complete sessions asked for, {first} to {last}"
             tally.quarantined.append(QuarantinedBar(row["symbol"], row["timestamp"], reason))
-        final = pc.less_equal(day, calendar.last_final_session(now, self._delay))
-        return bars.append_column("is_final", final).filter(inside)
+        return bars.filter(inside)
 
     def _store_years(self, bars: pa.Table, run_id: str, tally: _Tally) -> None:
         """Write year by year, so that a partition that cannot be written never loses the others."""
-        years = pc.year(_new_york_days(bars))
-        for year in sorted(pc.unique(years).to_pylist()):
-            part = bars.filter(pc.equal(years, year))
+        years = pc.year(session_dates(bars))
+        distinct = sorted(pc.unique(years).to_pylist())
+        for year in distinct:
+            part = bars.filter(pc.equal(years, year)) if len(distinct) > 1 else bars
             try:
                 written = self._store.write_bars(part, feed=self._settings.feed, run_id=run_id)
             except StorageRefused:
@@ -297,12 +302,6 @@ def _spans(first: date, last: date, symbols: int) -> Iterator[tuple[date, date]]
     years = min(max(1, SPAN_ROWS // (SESSIONS_A_YEAR * symbols)), last.year - first.year + 1)
     for year in range(first.year, last.year + 1, years):
         yield max(first, date(year, 1, 1)), min(last, date(year + years - 1, 12, 31))
-
-
-def _new_york_days(bars: pa.Table) -> pa.ChunkedArray:
-    return pc.cast(
-        pc.local_timestamp(pc.cast(bars["timestamp"], pa.timestamp("us", tz="America/New_York"))), pa.date32()
-    )
 
 
 def _clock_time(moment: datetime) -> str:

@@ -135,8 +135,9 @@ class MarketDataStore:
         writes = []
         changes: dict[str, Changes] = defaultdict(Changes)
         years = pc.year(checked.bars["date"])
-        for year in sorted(pc.unique(years).to_pylist()):
-            bars = checked.bars.filter(pc.equal(years, year))
+        distinct = sorted(pc.unique(years).to_pylist())
+        for year in distinct:
+            bars = checked.bars.filter(pc.equal(years, year)) if len(distinct) > 1 else checked.bars
             write, touched = self._merge_into(Partition(timeframe, year), bars, feed or self._settings.feed, run_id)
             writes.append(write)
             for symbol, change in touched.items():
@@ -201,6 +202,16 @@ class MarketDataStore:
         except EmptyLake:
             return []
         return [symbol for (symbol,) in rows]
+
+    def require_feed(self, feed: str, timeframe: str = "1Day") -> None:
+        """Make sure, in two requests, that the lake can be read and that bars of this feed may be written to it.
+
+        Raises:
+            FeedMismatch: its newest partition holds another feed's bars.
+            StorageError: S3 does not answer as it should.
+        """
+        if stored := self.partitions(timeframe):
+            self._refuse_other_feed(feed, self._feed_of(stored[-1]))
 
     def recent_symbols(self, first: date, last: date) -> list[str]:
         """The symbols with a bar from first to last, sorted. One request per year, which a write to it reuses."""
@@ -275,15 +286,13 @@ class MarketDataStore:
                 with attempt:
                     before = self._read_ahead_of.pop(partition, None) or _Read(self._objects.get(partition.key))
                     stored, metadata = self._decode(partition, before.object)
+                    etag = before.object.etag if before.object else None
+                    del before  # its bytes: a large partition is in memory once, decoded
                     if metadata.get("write_id") == write_id:
                         # our own PUT had arrived, only its answer was lost
                         return PartitionWrite(partition, True, rows, attempt.num)
                     stored_feed = metadata.get("feed") or self._feed_beside(partition)
-                    if feed and stored_feed and feed != stored_feed:
-                        raise FeedMismatch(
-                            f"{self._settings.lake_url} holds {stored_feed} bars, these are {feed}: their volumes "
-                            f"cannot be mixed; set ALPACA_DATA_FEED={stored_feed}, or use another prefix for {feed}"
-                        )
+                    self._refuse_other_feed(feed, stored_feed)
                     after = change(stored)
                     if after is None:
                         return PartitionWrite(partition, False, 0 if stored is None else stored.num_rows, attempt.num)
@@ -291,7 +300,7 @@ class MarketDataStore:
                     labels = {"schema_version": SCHEMA_VERSION, "run_id": run_id, "write_id": write_id}
                     labels["feed"] = self._feeds[partition.timeframe] = feed or stored_feed or self._settings.feed
                     body = _encode(after.bars, labels)
-                    self._objects.put(partition.key, body, replaces=before.object.etag if before.object else None)
+                    self._objects.put(partition.key, body, replaces=etag)
                     return PartitionWrite(partition, True, rows, attempt.num)
         except PreconditionFailed as problem:
             raise WriteConflict(
@@ -306,11 +315,27 @@ class MarketDataStore:
 
     def _feed_beside(self, partition: Partition) -> str | None:
         """The feed of the lake around a partition that does not exist yet: of one seen, or of the year before."""
-        if partition.timeframe not in self._feeds:
-            end = self._objects.get_end(replace(partition, year=partition.year - 1).key, FOOTER_BYTES)
-            if end:
-                self._feeds[partition.timeframe] = _labels(pq.read_schema(pa.BufferReader(end))).get("feed", "")
-        return self._feeds.get(partition.timeframe)
+        return self._feeds.get(partition.timeframe) or self._feed_of(replace(partition, year=partition.year - 1))
+
+    def _feed_of(self, partition: Partition) -> str | None:
+        """The feed in a partition's footer; None where there is no partition, or it is not one of ours."""
+        end = self._objects.get_end(partition.key, FOOTER_BYTES)
+        if not end:
+            return None
+        try:
+            feed = _labels(pq.read_schema(pa.BufferReader(end))).get("feed")
+        except (pa.ArrowException, OSError):
+            return None  # whoever writes to it is told
+        if feed:
+            self._feeds[partition.timeframe] = feed
+        return feed
+
+    def _refuse_other_feed(self, feed: str | None, stored_feed: str | None) -> None:
+        if feed and stored_feed and feed != stored_feed:
+            raise FeedMismatch(
+                f"{self._settings.lake_url} holds {stored_feed} bars, these are {feed}: their volumes cannot be mixed; "
+                f"set ALPACA_DATA_FEED={stored_feed}, or use another prefix for {feed}"
+            )
 
     def _decode(self, partition: Partition, stored: StoredObject | None) -> tuple[pa.Table | None, dict[str, str]]:
         """The bars and the labels of a stored partition.

@@ -12,7 +12,15 @@ from alchemiser_duck import DataRefreshService, MarketDataStore, Settings
 from alchemiser_duck.alpaca_source import AlpacaSource
 from alchemiser_duck.bar_merge import Changes
 from alchemiser_duck.cached_market_data_adapter import CachedMarketDataAdapter
-from alchemiser_duck.errors import BadParameter, BarNotComplete, ExitCode, NothingToRefresh, SettingsError
+from alchemiser_duck.errors import (
+    BadParameter,
+    BarNotComplete,
+    ExitCode,
+    FeedMismatch,
+    NothingToRefresh,
+    SettingsError,
+    StorageUnavailable,
+)
 from alchemiser_duck.sandbox import AlpacaServer, Fault
 
 START = date(2024, 1, 1)
@@ -94,6 +102,24 @@ def test_a_strategies_variable_is_never_ignored_silently(make_settings: Callable
 def test_a_symbol_that_cannot_be_one_is_refused(settings: Settings, symbol: str) -> None:
     with pytest.raises(BadParameter, match="is not a symbol"):
         service(settings).overnight(["IBM", symbol], START, now=MORNING)
+
+
+def test_another_feed_is_refused_before_alpaca_is_asked(
+    make_settings: Callable[..., Settings], alpaca: AlpacaServer
+) -> None:
+    service(make_settings()).overnight(["IBM"], START, now=MORNING)
+    alpaca.requests.clear()
+    with pytest.raises(FeedMismatch, match="ALPACA_DATA_FEED=sip"):
+        service(make_settings(ALPACA_DATA_FEED="iex")).overnight(["IBM"], date(2016, 1, 1), now=MORNING)
+    assert alpaca.requests == []
+
+
+def test_an_unreachable_lake_is_noticed_before_alpaca_is_asked(
+    make_settings: Callable[..., Settings], alpaca: AlpacaServer
+) -> None:
+    with pytest.raises(StorageUnavailable):
+        service(make_settings(AWS_ENDPOINT_URL_S3="http://127.0.0.1:1")).overnight(["IBM"], START, now=MORNING)
+    assert alpaca.requests == []
 
 
 def test_a_start_after_the_last_session_is_refused(settings: Settings) -> None:
