@@ -199,10 +199,8 @@ def symbols(form: FormatOption = OutputFormat.TABLE, path: OutputOption = None, 
 )
 def shell(context: typer.Context) -> None:
     """Open the duckdb shell with secret, views and indicators ready; further arguments go to duckdb."""
-    import duckdb
-
     from alchemiser_duck import credentials
-    from alchemiser_duck.duckdb_session import load_httpfs
+    from alchemiser_duck.duckdb_session import install_httpfs
     from alchemiser_duck.settings import Settings
     from alchemiser_duck.sql_catalog import sql_root, user_files
 
@@ -211,8 +209,7 @@ def shell(context: typer.Context) -> None:
     program = str(beside_python) if beside_python.is_file() else shutil.which("duckdb")
     if program is None:
         raise AlchemiserDuckError("there is no duckdb shell here: pip install duckdb-cli")
-    with duckdb.connect(":memory:") as con:
-        load_httpfs(con)  # puts the extension where the shell finds it
+    install_httpfs()
     secret = credentials.current()
     # the environment carries the secret: no file and no history does
     environment = os.environ | {

@@ -194,11 +194,17 @@ def _open(settings: Settings, secret: Credentials, *, whole_objects: bool) -> Du
     return con
 
 
+def install_httpfs() -> None:
+    """Put the bundled httpfs where DuckDB itself looks, so that the duckdb shell loads it without a download."""
+    with duckdb.connect(":memory:") as con:
+        load_httpfs(con)
+
+
 def load_httpfs(con: DuckDBPyConnection) -> None:
     """Load httpfs from the binary in the duckdb-extension-httpfs package, which DuckDB checks the signature of.
 
-    The binary is also put where DuckDB itself looks, so that `load httpfs` works in the duckdb shell without
-    a download. Where no bundled binary matches the running DuckDB, DuckDB's own repository is asked.
+    The binary is also put where DuckDB itself looks (see `install_httpfs`). Where no bundled binary matches the running
+    DuckDB, DuckDB's own repository is asked.
     """
     bundled = bundled_httpfs()
     if bundled is None:

@@ -6,6 +6,7 @@
 -- reads AWS_SESSION_TOKEN, AWS_REGION (or AWS_DEFAULT_REGION) and AWS_ENDPOINT_URL_S3 (or AWS_ENDPOINT_URL) where set.
 -- Nothing below opens S3: the views meet the lake when they are first queried.
 
+install httpfs; -- nothing happens where it is installed
 load httpfs;
 -- httpfs copies the environment's credentials into readable settings; the secret below replaces them
 set s3_access_key_id = '';
