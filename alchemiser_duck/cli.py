@@ -348,9 +348,6 @@ def main() -> None:
         code = problem.exit_code
     except (KeyboardInterrupt, typer.Abort):
         code = ExitCode.INTERRUPTED
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = ExitCode.OK
     except TyperException as problem:
         narration.error(f"{problem.format_message()} (add --help for how to use it)")
         code = ExitCode.USAGE

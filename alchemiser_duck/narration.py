@@ -55,11 +55,11 @@ def refresh_progress() -> Iterator[Advance]:
         return
     columns = (
         TextColumn("fetching"),
-        BarColumn(),
+        BarColumn(bar_width=16),
         MofNCompleteColumn(),
-        TextColumn("symbols x spans · {task.fields[bars]:,} bars · {task.fields[rate]:,.0f} bars/s"),
+        TextColumn("{task.fields[bars]:,} bars, {task.fields[rate]:,.0f}/s,"),
         TimeElapsedColumn(),
-        TextColumn("left"),
+        TextColumn("left:"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as progress:

@@ -1,6 +1,7 @@
 """Output: the data of a command goes to stdout or a file, in one of four forms, and only through here."""
 
 import json
+import os
 import sys
 from datetime import date, datetime
 from enum import StrEnum
@@ -44,8 +45,6 @@ def write(
     try:
         _write(shown, form, path)
     except OSError as problem:
-        if isinstance(problem, BrokenPipeError):
-            raise
         raise BadParameter(f"cannot write {path}: {problem.strerror}") from problem
     if shown.num_rows < table.num_rows:
         narration.warning(f"{shown.num_rows} of {table.num_rows} rows are shown; add --limit 0 for all")
@@ -53,8 +52,7 @@ def write(
 
 def text(line: str = "") -> None:
     """One plain line of data."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    _emit(line + "\n", None)
 
 
 def _write(table: pa.Table, form: Format, path: Path | None) -> None:
@@ -73,21 +71,24 @@ def _write(table: pa.Table, form: Format, path: Path | None) -> None:
             _emit(sink.getvalue().to_pybytes().decode(), path)
         case Format.JSON:
             _emit(json.dumps(table.to_pylist(), default=_json, indent=None if path else 2) + "\n", path)
-        case Format.TABLE if path is not None:
-            with path.open("w", encoding="utf-8") as file:
-                Console(file=file, width=10_000, highlight=False).print(_rich(table))
         case Format.TABLE:
-            console = Console(highlight=False)
-            # a pipe has no width: never cut a cell there
-            Console(width=console.width if console.is_terminal else 10_000, highlight=False).print(_rich(table))
+            console = Console(highlight=False, no_color=path is not None)
+            if path or not console.is_terminal:
+                console.width = 10_000  # a file has no width: never cut a cell there
+            with console.capture() as captured:
+                console.print(_rich(table))
+            _emit(captured.get(), path)
 
 
 def _emit(content: str, path: Path | None) -> None:
-    if path is None:
+    if path is not None:
+        path.write_text(content, encoding="utf-8")
+        return
+    try:
         sys.stdout.write(content)
         sys.stdout.flush()
-    else:
-        path.write_text(content, encoding="utf-8")
+    except BrokenPipeError:  # `| head` has seen enough; what is left in the buffer goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _flat(table: pa.Table) -> pa.Table:

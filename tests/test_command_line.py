@@ -175,20 +175,19 @@ def test_version_names_both_versions() -> None:
     )
 
 
-def test_a_closed_pipe_is_no_error(variables: dict[str, str]) -> None:
+@pytest.mark.parametrize("form", ["csv", "json", "table --limit 0"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_closed_pipe_is_no_error(variables: dict[str, str], form: str, unbuffered: str) -> None:
+    command = f"{sys.executable} -m alchemiser_duck sql 'select * from bars' -f {form} | head -n 1"
     ended = subprocess.run(
-        [
-            "bash",
-            "-c",
-            f"set -o pipefail; {sys.executable} -m alchemiser_duck sql 'select * from bars' -f csv | head -n 1",
-        ],
-        env=variables,
+        ["bash", "-c", f"set -o pipefail; {command}"],
+        env=variables | {"PYTHONUNBUFFERED": unbuffered},
         capture_output=True,
         text=True,
         check=False,
     )
     assert ended.returncode == 0
-    assert ended.stdout.startswith('"symbol"')
+    assert len(ended.stdout.splitlines()) == 1
     assert ended.stderr == ""
 
 
