@@ -6,6 +6,7 @@ settings are out of reach of any SQL that runs on it. Every read gets a connecti
 into a temporary table, so that a relation in a caller's hands never changes, never fails on S3 and keeps its horizon.
 """
 
+import os
 import random
 import re
 import tempfile
@@ -172,7 +173,7 @@ def _open(settings: Settings, secret: Credentials, *, whole_objects: bool) -> Du
     """An in-memory DuckDB with httpfs, the secret and the SQL layer, locked."""
     config: dict[str, Any] = {
         "threads": settings.threads,
-        "temp_directory": str(Path(tempfile.gettempdir()) / "alchemiser-duck"),
+        "temp_directory": str(Path(tempfile.gettempdir()) / f"alchemiser-duck-{os.getpid()}"),
         "autoinstall_known_extensions": False,
         "python_enable_replacements": False,
     }
