@@ -1,12 +1,12 @@
 """CachedMarketDataAdapter: the read side. Bars, indicators and SQL from the lake, quotes from Alpaca."""
 
 import copy
-import difflib
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -25,8 +25,9 @@ from alchemiser_duck.errors import (
     UnknownSymbol,
 )
 from alchemiser_duck.settings import Settings
-from alchemiser_duck.sql_catalog import SqlFile, indicator_files
+from alchemiser_duck.sql_catalog import SqlFile, built_in_files, indicator_files
 from alchemiser_duck.sql_text import Scalar, identifier, literal, literal_list
+from alchemiser_duck.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyRelation
@@ -295,7 +296,7 @@ class CachedMarketDataAdapter:
         files = indicator_files(self._settings.sql_dir)
         if name not in files:
             raise UnknownIndicator(
-                f"there is no indicator {name!r}{_did_you_mean(name, files)}; to list them: alchemiser-duck indicators"
+                f"there is no indicator {name!r}{did_you_mean(name, files)}; to list them: alchemiser-duck indicators"
             )
         return files[name]
 
@@ -304,9 +305,13 @@ class CachedMarketDataAdapter:
         if unknown := sorted(set(parameters) - set(file.parameters)):
             known = ", ".join(f"{name} := {default}" for name, default in file.parameters.items())
             raise BadParameter(f"{file.name} has no parameter {', '.join(unknown)}; it takes {known}")
+        for name in sorted(_bar_counts(file) & set(parameters)):
+            value = parameters[name]
+            if isinstance(value, int | float) and value < 0:
+                raise BadParameter(f"{file.name}: {name} is a number of bars, got {value}")
         relations = self._session.relation_names()
         if source not in relations:
-            raise BadParameter(f"there is no relation {source!r}{_did_you_mean(source, relations)}")
+            raise BadParameter(f"there is no relation {source!r}{did_you_mean(source, relations)}")
         arguments = {**parameters, "source": source} if "source" in file.parameters else dict(parameters)
         try:
             listed = ", ".join(f"{identifier(name)} := {literal(value)}" for name, value in arguments.items())
@@ -316,11 +321,14 @@ class CachedMarketDataAdapter:
 
     def _look_back(self, file: SqlFile, source: str, parameters: Mapping[str, Scalar]) -> int | None:
         """How many bars before a row its value depends on; None: nobody says, so all of them."""
-        if file.look_back is None or source not in DAILY_RELATIONS:
+        if source not in DAILY_RELATIONS:
+            return None
+        expression = file.look_back or _inferred_look_back(file)
+        if expression is None:
             return None
         values = file.parameters | {name: literal(value) for name, value in parameters.items()}
         try:
-            return max(0, int(self._session.evaluate(file.look_back, values)))
+            return max(0, int(self._session.evaluate(expression, values)))
         except (QueryFailed, TypeError, ValueError, OverflowError):
             return None  # parameters out of range: the macro itself says so
 
@@ -337,8 +345,25 @@ class CachedMarketDataAdapter:
             stored = _symbols_of(self._session.snapshot("select distinct symbol from bars_raw", lens=lens))
             raise UnknownSymbol(
                 f"no 1Day bars for {', '.join(map(repr, unknown))} in {self._settings.lake_url}/bars"
-                f"{_did_you_mean(unknown[0], stored)}; to fetch: alchemiser-duck refresh --symbols {','.join(unknown)}"
+                f"{did_you_mean(unknown[0], stored)}; to fetch: alchemiser-duck refresh --symbols {','.join(unknown)}"
             )
+
+
+@cache
+def _bar_counts(file: SqlFile) -> frozenset[str]:
+    """The parameters of a user's indicator that may not be negative; built-in ones keep their own bounds."""
+    if file in built_in_files():
+        return frozenset()
+    from alchemiser_duck.sql_linter import bar_counts  # sqlglot is only needed for users' own files
+
+    return bar_counts(file)
+
+
+@cache
+def _inferred_look_back(file: SqlFile) -> str | None:
+    from alchemiser_duck.sql_linter import infer_look_back  # sqlglot is only needed for users' own files
+
+    return infer_look_back(file)
 
 
 class _WarmBars:
@@ -442,9 +467,3 @@ def _where(conditions: list[str]) -> str:
 
 def _symbols_of(relation: "DuckDBPyRelation") -> set[str]:
     return {symbol for (symbol,) in relation.select("symbol").distinct().fetchall()}
-
-
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    originals = {other.upper(): other for other in known}
-    near = difflib.get_close_matches(name.upper(), originals, n=1, cutoff=0.6)
-    return f"; did you mean {originals[near[0]]}?" if near else ""

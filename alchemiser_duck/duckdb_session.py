@@ -253,19 +253,18 @@ def _create_secret(con: DuckDBPyConnection, settings: Settings, secret: Credenti
 
 
 def _load_user_files(con: DuckDBPyConnection, files: Sequence[SqlFile]) -> None:
-    """Load the user's files in whatever order their dependencies want: each one as soon as it can."""
-    waiting = list(files)
-    while waiting:
-        problems: dict[Path, duckdb.Error] = {}
-        for file in waiting:
-            try:
-                con.execute(file.text)
-            except duckdb.Error as problem:
-                problems[file.path] = problem
-        if len(problems) == len(waiting):
-            path, first = next(iter(problems.items()))
-            raise SettingsError(f"{path} does not load: {first}") from first
-        waiting = [file for file in waiting if file.path in problems]
+    """Lint the user's files, then load them in the order of their dependencies, their text unchanged."""
+    if not files:
+        return
+    from alchemiser_duck.sql_linter import in_loading_order, lint  # sqlglot is only needed for users' own files
+
+    if findings := lint(files, frozenset(file.name for file in built_in_files())):
+        raise SettingsError("\n".join(str(finding) for finding in findings))
+    for file in in_loading_order(files):
+        try:
+            con.execute(file.text)
+        except duckdb.Error as problem:
+            raise SettingsError(f"{file.path}:1: does not load: {problem}") from problem
 
 
 def _single_select(text: str) -> str:

@@ -11,9 +11,12 @@ from pathlib import Path
 from alchemiser_duck.errors import SettingsError
 
 _READ = re.compile(r"^\.read sql/(\S+)$", re.MULTILINE)
-_SIGNATURE = re.compile(r"^create or replace macro (\w+)\s*\(([^()]*)\)\s*as table", re.MULTILINE | re.IGNORECASE)
+_SIGNATURE = re.compile(
+    r"^\s*create\s+or\s+replace\s+macro\s+(\w+)\s*\(([^()]*)\)\s*as\s+table", re.MULTILINE | re.IGNORECASE
+)
 _DESCRIPTION = re.compile(r"^-- \w+: (.+)$", re.MULTILINE)
-_LOOK_BACK = re.compile(r"^-- look-back:\s*(.+?)\s*$", re.MULTILINE)
+_ALLOWS_LOOK_AHEAD = re.compile(r"^-- allows look-ahead:[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
+_LOOK_BACK = re.compile(r"^-- look-back:[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
 
 
 @cache
@@ -32,7 +35,8 @@ class SqlFile:
 
     @property
     def name(self) -> str:
-        return self.path.stem
+        """What the file defines, in lower case as DuckDB compares names."""
+        return self.path.stem.lower()
 
     @property
     def is_indicator(self) -> bool:
@@ -53,6 +57,12 @@ class SqlFile:
         return found.group(1).strip() if found else ""
 
     @property
+    def allows_look_ahead(self) -> str | None:
+        """The author's reason for letting the values depend on later bars: research labels; None: they must not."""
+        found = _ALLOWS_LOOK_AHEAD.search(self.text)
+        return found.group(1) if found else None
+
+    @property
     def look_back(self) -> str | None:
         """How many bars before a row its value depends on, as a SQL expression of the parameters; None: all of them."""
         found = _LOOK_BACK.search(self.text)
@@ -71,12 +81,12 @@ def user_files(folder: Path | None) -> tuple[SqlFile, ...]:
     """The user's own files, by name; empty without a folder.
 
     Raises:
-        SettingsError: a file has the name of a built-in one.
+        SettingsError: a file has the name of a built-in one, or is not text.
     """
     if folder is None:
         return ()
     built_in = {file.name: file for file in built_in_files()}
-    found = tuple(SqlFile(path, path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.sql")))
+    found = tuple(_user_file(path) for path in sorted(folder.glob("*.sql")))
     for file in found:
         if file.name in built_in:
             raise SettingsError(
@@ -84,6 +94,13 @@ def user_files(folder: Path | None) -> tuple[SqlFile, ...]:
                 f"my_{file.path.name}"
             )
     return found
+
+
+def _user_file(path: Path) -> SqlFile:
+    try:
+        return SqlFile(path, path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as problem:
+        raise SettingsError(f"{path} cannot be read as text: {problem}") from problem
 
 
 def indicator_files(folder: Path | None) -> dict[str, SqlFile]:
