@@ -154,25 +154,84 @@ def indicator(
     _write(result, form, path, limit)
 
 
-@app.command(epilog="Example: alchemiser-duck indicators --format json")
-def indicators(form: FormatOption = OutputFormat.TABLE, path: OutputOption = None, limit: LimitOption = None) -> None:
+indicators_app = typer.Typer(
+    help="List the indicators; show, check or begin one.",
+    epilog="Example: alchemiser-duck indicators --format json",
+    add_completion=False,
+    rich_markup_mode=None,
+)
+app.add_typer(indicators_app, name="indicators")
+
+
+@indicators_app.callback(invoke_without_command=True)
+def indicators(
+    context: typer.Context,
+    form: FormatOption = OutputFormat.TABLE,
+    path: OutputOption = None,
+    limit: LimitOption = None,
+) -> None:
     """List the indicators with their parameters."""
+    if context.invoked_subcommand is not None:
+        return
     import pyarrow as pa
 
-    from alchemiser_duck.sql_catalog import indicator_files
-
-    own = os.environ.get("ALCHEMISER_SQL_DIR")  # no bucket is needed for a list
     rows = [
         {
             "name": file.name,
             "parameters": ", ".join(f"{name} := {default}" for name, default in file.parameters.items()),
             "look_back": file.look_back,
+            "look_ahead": file.allows_look_ahead,
             "description": file.description,
             "file": str(file.path),
         }
-        for file in indicator_files(Path(own) if own else None).values()
+        for file in _indicator_files().values()
     ]
     _write(pa.Table.from_pylist(rows), form, path, limit)
+
+
+@indicators_app.command(epilog="Example: alchemiser-duck indicators show rsi")
+def show(name: Annotated[str, typer.Argument(help="An indicator.")]) -> None:
+    """Show an indicator's SQL with all it says about itself."""
+    from alchemiser_duck import output
+    from alchemiser_duck.errors import UnknownIndicator
+    from alchemiser_duck.suggestions import did_you_mean
+
+    files = _indicator_files()
+    if name not in files:
+        raise UnknownIndicator(f"there is no indicator {name!r}{did_you_mean(name, files)}")
+    output.text(files[name].text.rstrip())
+
+
+@indicators_app.command(epilog="Example: alchemiser-duck indicators check my_signal.sql")
+def check(path: Annotated[Path, typer.Argument(help="A .sql file, or a folder of them.")]) -> None:
+    """Lint indicators, run them on sample bars, and look for look-ahead; exit 4 on findings."""
+    from alchemiser_duck import narration, output
+    from alchemiser_duck.indicator_check import check as find
+
+    findings = find(path)
+    for finding in findings:
+        output.text(str(finding))
+    if findings:
+        raise typer.Exit(int(ExitCode.BAD_DATA))
+    narration.say(f"{path}: no findings")
+
+
+@indicators_app.command(epilog="Example: alchemiser-duck indicators new my_signal")
+def new(name: Annotated[str, typer.Argument(help="Its name: lower-case letters, digits and _.")]) -> None:
+    """Write a commented indicator to start from, into ALCHEMISER_SQL_DIR or this folder."""
+    from alchemiser_duck import narration, output
+    from alchemiser_duck.indicator_check import begin
+
+    path = begin(name, Path(os.environ.get("ALCHEMISER_SQL_DIR") or "."))
+    output.text(str(path))
+    narration.say(f"edit it, then: alchemiser-duck indicators check {path}")
+
+
+def _indicator_files() -> Any:
+    from alchemiser_duck.sql_catalog import indicator_files
+
+    own = os.environ.get("ALCHEMISER_SQL_DIR")  # no bucket is needed for a list
+    return indicator_files(Path(own) if own else None)
 
 
 @app.command(epilog='Example: alchemiser-duck sql "select symbol, rsi from rsi(14) order by timestamp desc limit 5"')

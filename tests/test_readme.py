@@ -11,6 +11,7 @@ import pytest
 from conftest import ROOT
 
 from alchemiser_duck import DataRefreshService, Settings
+from alchemiser_duck.indicator_check import check
 from alchemiser_duck.sandbox import sandbox
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -96,3 +97,29 @@ def test_bare_make_lists_every_target() -> None:
     assert targets
     for target in targets:
         assert f"make {target}" in shown
+
+
+def test_the_indicator_guide_runs_as_printed(tmp_path: Path) -> None:
+    """sql/README.md, typed by someone who has just run a refresh; its example is sound."""
+    guide = (ROOT / "sql" / "README.md").read_text(encoding="utf-8")
+    commands = re.search(r"```sh\n(.*?)```", guide, re.DOTALL)
+    example = re.search(r"```sql\n(.*?)```", guide, re.DOTALL)
+    assert commands
+    assert example
+    with sandbox() as box:
+        DataRefreshService(box.settings()).overnight(start=box.first_session)
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        ended = subprocess.run(
+            ["bash", "-ec", commands.group(1)],
+            cwd=tmp_path,
+            env=bare_environment() | box.environment | {"PATH": path},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "no findings" in ended.stderr
+    assert ended.stdout.count("AAPL") >= 4
+    (tmp_path / "high_distance.sql").write_text(example.group(1))
+    assert check(tmp_path / "high_distance.sql") == []
