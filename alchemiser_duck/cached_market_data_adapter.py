@@ -195,6 +195,35 @@ class CachedMarketDataAdapter:
         """
         return self._session.select(query, parameters, Lens(as_of=self._as_of))
 
+    def indicators(self) -> "DuckDBPyRelation":
+        """The indicators that there are, built-in and the user's own: one row each, by name.
+
+        Columns: name, parameters (with their defaults), columns (of the result), description, look_back (bars before a
+        row that its value depends on, as SQL over the parameters; null: all), look_ahead (null, or the reason why its
+        values may depend on later bars), file. S3 is not asked.
+
+        Raises:
+            SettingsError: a file of the user's own does not load.
+        """
+        import pyarrow as pa
+
+        files = sorted(indicator_files(self._settings.sql_dir).values(), key=lambda file: file.name)
+        rows = [
+            {
+                "name": file.name,
+                "parameters": ", ".join(f"{name} := {default}" for name, default in file.parameters.items()),
+                "columns": self._session.columns_of(f"{identifier(file.name)}()"),
+                "description": file.description,
+                "look_back": file.look_back or _inferred_look_back(file),
+                "look_ahead": file.allows_look_ahead,
+                "file": str(file.path),
+            }
+            for file in files
+        ]
+        texts = [(name, pa.string()) for name in ("description", "look_back", "look_ahead", "file")]
+        heads = [("name", pa.string()), ("parameters", pa.string()), ("columns", pa.list_(pa.string()))]
+        return self._session.relation_of(pa.Table.from_pylist(rows, schema=pa.schema(heads + texts)))
+
     def symbols(self) -> "DuckDBPyRelation":
         """What is stored: symbol, first_date, last_date, bars, provisional_bars; one row per symbol."""
         return self.sql("from symbols order by symbol")

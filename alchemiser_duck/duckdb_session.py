@@ -18,7 +18,7 @@ from datetime import date
 from functools import cache
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 from duckdb import DuckDBPyConnection, DuckDBPyRelation
@@ -37,6 +37,9 @@ from alchemiser_duck.errors import (
 from alchemiser_duck.settings import Settings
 from alchemiser_duck.sql_catalog import SqlFile, built_in_files, sql_root, user_files
 from alchemiser_duck.sql_text import identifier, literal
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 READ_ATTEMPTS = 12
 """How often a read is tried when partitions are replaced while it runs."""
@@ -147,11 +150,23 @@ class DuckDBSession:
         """The rows of several snapshots with the same columns as one, by symbol and timestamp."""
         import pyarrow as pa
 
+        rows = pa.concat_tables([part.to_arrow_table() for part in parts])
+        return self.relation_of(rows.sort_by([("symbol", "ascending"), ("timestamp", "ascending")]))
+
+    def relation_of(self, rows: "pa.Table") -> DuckDBPyRelation:
+        """Arrow rows as a snapshot, in their order."""
         connection = self.connection()
-        connection.register("parts", pa.concat_tables([part.to_arrow_table() for part in parts]))
-        connection.execute("create temporary table result as from parts order by symbol, timestamp")
-        connection.unregister("parts")
+        connection.register("rows_given", rows)
+        connection.execute("create temporary table result as from rows_given")
+        connection.unregister("rows_given")
         return connection.table("result")
+
+    def columns_of(self, call: str) -> list[str]:
+        """The columns that a relation or a table macro's call gives; S3 is not asked."""
+        connection = self.connection()
+        connection.execute(f"set variable market_data = {literal(_empty_lake())}")
+        with translated(self._settings):
+            return [row[0] for row in connection.execute(f"describe select * from {call}").fetchall()]
 
     def evaluate(self, expression: str, values: Mapping[str, str]) -> Any:
         """The value of one SQL expression over named SQL literals: the header lines of the .sql files.
@@ -184,15 +199,19 @@ def _open(settings: Settings, secret: Credentials, *, whole_objects: bool) -> Du
     load_httpfs(con)
     con.execute(f"set global force_download = {literal(whole_objects)}")
     _create_secret(con, settings, secret)
-    empty_lake = str(sql_root() / "empty_lake")
-    con.execute(f"set variable market_data = {literal(empty_lake)}")
+    con.execute(f"set variable market_data = {literal(_empty_lake())}")
     for file in built_in_files():
         con.execute(file.text)
-    con.execute(f"set allowed_directories = [{literal(settings.lake_url + '/')}, {literal(empty_lake + '/')}]")
+    con.execute(f"set allowed_directories = [{literal(settings.lake_url + '/')}, {literal(_empty_lake() + '/')}]")
     con.execute("set enable_external_access = false")
     con.execute("set lock_configuration = true")
     _load_user_files(con, user_files(settings.sql_dir))
     return con
+
+
+def _empty_lake() -> str:
+    """Where the views are bound before they meet the lake: partitions without rows, of the same schema."""
+    return str(sql_root() / "empty_lake")
 
 
 def install_httpfs() -> None:

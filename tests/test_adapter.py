@@ -335,6 +335,33 @@ def test_a_user_s_own_indicator_is_found(tmp_path: Any, stored_settings: Setting
     assert rows[0][2] == pytest.approx(expected[0])
 
 
+def test_indicators_lists_what_there_is(tmp_path: Any, make_settings: Callable[..., Settings]) -> None:
+    """Also over an empty lake: nothing is asked of S3."""
+    (tmp_path / "ahead.sql").write_text(
+        "-- ahead: the next close\n-- allows look-ahead: a label\n"
+        "create or replace macro ahead(source := 'bars') as table (select symbol, timestamp, "
+        "lead(close) over (partition by symbol order by timestamp) as ahead from query_table(source))"
+    )
+    (tmp_path / "mean.sql").write_text(
+        "-- mean: a mean\ncreate or replace macro mean(n := 7, source := 'bars') as table (select symbol, timestamp, "
+        "avg(close) over (partition by symbol order by timestamp rows n preceding) as mean from query_table(source))"
+    )
+    rows = at(make_settings(ALCHEMISER_SQL_DIR=str(tmp_path))).indicators().to_arrow_table().to_pylist()
+    by_name = {row["name"]: row for row in rows}
+    assert list(by_name) == ["ahead", "mean", "rsi", "sma"]
+    assert by_name["ahead"]["look_ahead"] == "a label"
+    assert by_name["mean"]["look_back"] == "n"
+    assert by_name["sma"] == {
+        "name": "sma",
+        "parameters": "n := 20, source := 'bars'",
+        "columns": ["symbol", "timestamp", "sma"],
+        "description": "simple moving average of the close over the last n bars.",
+        "look_back": "n - 1",
+        "look_ahead": None,
+        "file": by_name["sma"]["file"],
+    }
+
+
 def test_days_of_delay_do_not_move_the_horizon_of_as_of(stored_settings: Settings) -> None:
     past = at(stored_settings, MORNING + timedelta(days=3000)).as_of("2024-07-05")
     assert calendar.new_york_date(past.get_bars("AAPL", "1W")[-1].timestamp) == date(2024, 7, 5)

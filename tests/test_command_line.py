@@ -35,7 +35,7 @@ def run(variables: dict[str, str], *arguments: str, stdin: str | None = None) ->
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
 
@@ -192,7 +192,7 @@ def test_a_closed_pipe_is_no_error(variables: dict[str, str], form: str, unbuffe
 
 
 def shell(variables: dict[str, str], *arguments: str, cwd: Path) -> Ended:
-    return subprocess.run(arguments, env=variables, cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(arguments, env=variables, cwd=cwd, capture_output=True, text=True, timeout=240, check=False)
 
 
 def test_the_duckdb_shell_reads_the_lake_from_the_environment_alone(variables: dict[str, str]) -> None:
@@ -267,7 +267,7 @@ def test_the_sandbox_command_exports_a_working_environment_and_stops_on_ctrl_c()
     assert ended.returncode == 0, ended.stderr
     assert '"FB","ok",196' in ended.stdout
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=20)
+    _, stderr = process.communicate(timeout=120)
     assert process.returncode == 0
     assert "dates are shifted" in stderr
     assert "stopped" in stderr

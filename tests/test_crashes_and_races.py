@@ -79,7 +79,7 @@ def test_killed_at_any_request_the_next_run_completes_the_job(
                 return False
 
             setattr(proxy, moment, kill)
-            _, stderr = process.communicate(timeout=60)
+            _, stderr = process.communicate(timeout=240)
         partial = MarketDataStore(make_settings(MARKET_DATA_BUCKET=settings.market_data_bucket))
         stored = partial.read_bars()
         for symbol in SYMBOLS:  # whatever is there is right
@@ -123,7 +123,7 @@ def test_two_processes_at_once_lose_nothing(box: Sandbox, make_settings: Callabl
         subprocess.Popen(refresh_command([symbol]), env=environment(box, settings), stdout=subprocess.DEVNULL)
         for symbol in SYMBOLS
     ]
-    assert [process.wait(timeout=60) for process in started] == [0, 0]
+    assert [process.wait(timeout=240) for process in started] == [0, 0]
     table = MarketDataStore(settings).read_bars()
     for symbol in SYMBOLS:
         assert closes(table, symbol) == served_closes(box.alpaca, symbol)
@@ -150,8 +150,8 @@ def test_reads_are_right_while_partitions_are_rewritten(settings: Settings) -> N
     adapter = CachedMarketDataAdapter(settings, clock=lambda: datetime(2025, 7, 16, 8, tzinfo=UTC))
     reads = 0
     try:
-        end = time.monotonic() + 12
-        while time.monotonic() < end:
+        begun = time.monotonic()
+        while (elapsed := time.monotonic() - begun) < 12 or (min(reads, turns) < 5 and elapsed < 120):
             rows = adapter.sql(
                 "select year(date) as year, count(*), count(distinct symbol), "
                 "min(close), max(close), min(high), max(high) from bars group by all order by year"

@@ -40,7 +40,7 @@ def test_the_shell_session_runs_as_printed(tmp_path: Path) -> None:
         env=bare_environment(),
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=600,
         check=False,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -115,7 +115,7 @@ def test_the_indicator_guide_runs_as_printed(tmp_path: Path) -> None:
             env=bare_environment() | box.environment | {"PATH": path},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
             check=False,
         )
     assert ended.returncode == 0, ended.stdout + ended.stderr

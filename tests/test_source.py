@@ -119,7 +119,7 @@ def test_a_silent_server_is_given_up_in_bounded_time(settings: Settings, alpaca:
     alpaca.faults = [Fault("hang", times=99, seconds=3)]
     begun = time.monotonic()
     answer = fetch(quick(settings, attempts=2, read_timeout_seconds=0.3), ["AAPL"])
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 60, "two attempts of 0.3 s each, on however slow a machine"
     assert "cannot be reached" in answer.failed["AAPL"]
     assert "2 attempts" in answer.failed["AAPL"]
 
