@@ -38,6 +38,11 @@ set variable market_data = 'sql/empty_lake';
 .read sql/relations/bars.sql
 .read sql/relations/symbols.sql
 .read sql/relations/refresh_runs.sql
+.read sql/indicators/current_price.sql
+.read sql/indicators/cumulative_return.sql
+.read sql/indicators/moving_average_return.sql
+.read sql/indicators/stdev_price.sql
+.read sql/indicators/stdev_return.sql
 .read sql/indicators/sma.sql
 .read sql/indicators/rsi.sql
 .read sql/indicators/sma_20.sql

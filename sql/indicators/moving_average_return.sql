@@ -1,0 +1,53 @@
+-- moving_average_return: mean of the bar-to-bar returns over the last n bars.
+-- n: bars, n >= 1 | grain: symbol, timestamp | unit: percent | null on the first n bars
+-- look-back: n
+create or replace macro moving_average_return(n := 20, source := 'bars') as table (
+
+    with
+
+    returns as (
+
+        select
+            symbol,
+            timestamp,
+            100 * (close / lag(close) over bars_in_order - 1) as return
+
+        from query_table(source)
+
+        window bars_in_order as (partition by symbol order by timestamp)
+
+    ),
+
+    windowed as (
+
+        select
+            symbol,
+            timestamp,
+            avg(return) over trailing_bars as moving_average_return,
+            count(return) over trailing_bars as returns_seen
+
+        from returns
+
+        window trailing_bars as (
+            partition by symbol
+            order by timestamp
+            rows between n - 1 preceding and current row
+        )
+
+    )
+
+    select
+        symbol,
+        timestamp,
+        case when returns_seen = n then moving_average_return end as moving_average_return
+
+    from windowed
+
+    where case
+        when n >= 1 and n % 1 = 0 then true
+        else error('moving_average_return: n must be a whole number of at least 1 bar, got ' || coalesce(n::varchar, 'null'))
+    end
+
+);
+
+comment on macro table moving_average_return is 'Mean of the bar-to-bar returns, percent.';

@@ -1,0 +1,40 @@
+-- stdev_price: sample standard deviation of the close over the last n bars.
+-- n: bars, n >= 2 | grain: symbol, timestamp | unit: USD per share | null until n bars are there
+-- look-back: n - 1
+create or replace macro stdev_price(n := 20, source := 'bars') as table (
+
+    with
+
+    windowed as (
+
+        select
+            symbol,
+            timestamp,
+            stddev_samp(close) over trailing_bars as stdev_price,
+            count(close) over trailing_bars as bars_seen
+
+        from query_table(source)
+
+        window trailing_bars as (
+            partition by symbol
+            order by timestamp
+            rows between n - 1 preceding and current row
+        )
+
+    )
+
+    select
+        symbol,
+        timestamp,
+        case when bars_seen = n then stdev_price end as stdev_price
+
+    from windowed
+
+    where case
+        when n >= 2 and n % 1 = 0 then true
+        else error('stdev_price: n must be a whole number of at least 2 bars, got ' || coalesce(n::varchar, 'null'))
+    end
+
+);
+
+comment on macro table stdev_price is 'Sample standard deviation of the close, USD per share.';

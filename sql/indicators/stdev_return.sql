@@ -1,0 +1,53 @@
+-- stdev_return: volatility: population standard deviation of the returns over the last n bars, annualised by sqrt(252).
+-- n: bars, n >= 1 | grain: symbol, timestamp | unit: percent a year | null on the first n bars
+-- look-back: n
+create or replace macro stdev_return(n := 20, source := 'bars') as table (
+
+    with
+
+    returns as (
+
+        select
+            symbol,
+            timestamp,
+            100 * (close / lag(close) over bars_in_order - 1) as return
+
+        from query_table(source)
+
+        window bars_in_order as (partition by symbol order by timestamp)
+
+    ),
+
+    windowed as (
+
+        select
+            symbol,
+            timestamp,
+            sqrt(252) * stddev_pop(return) over trailing_bars as stdev_return,
+            count(return) over trailing_bars as returns_seen
+
+        from returns
+
+        window trailing_bars as (
+            partition by symbol
+            order by timestamp
+            rows between n - 1 preceding and current row
+        )
+
+    )
+
+    select
+        symbol,
+        timestamp,
+        case when returns_seen = n then stdev_return end as stdev_return
+
+    from windowed
+
+    where case
+        when n >= 1 and n % 1 = 0 then true
+        else error('stdev_return: n must be a whole number of at least 1 bar, got ' || coalesce(n::varchar, 'null'))
+    end
+
+);
+
+comment on macro table stdev_return is 'Annualised volatility of the bar-to-bar returns, percent.';
