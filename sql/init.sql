@@ -44,6 +44,7 @@ set variable market_data = 'sql/empty_lake';
 .read sql/indicators/stdev_price.sql
 .read sql/indicators/stdev_return.sql
 .read sql/indicators/sma.sql
+.read sql/indicators/ema.sql
 .read sql/indicators/rsi.sql
 .read sql/indicators/sma_20.sql
 .read sql/indicators/sma_50.sql
