@@ -28,14 +28,17 @@ def bare_environment() -> dict[str, str]:
     return {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
 
 
-def test_the_shell_session_runs_as_printed(tmp_path: Path) -> None:
-    """In a copy of the checkout, with none of the project's variables set; `make install` finds what is installed."""
+def test_the_session_runs_as_printed(tmp_path: Path) -> None:
+    """Shell, then Python, in one shell as a reader would; none of the project's variables set; `make install` finds
+    what is installed."""
     for name in ("Makefile", "pyproject.toml", "sql"):
         (tmp_path / name).symlink_to(ROOT / name)
-    virtual = Path(sys.executable).parent.parent
-    (tmp_path / ".venv").symlink_to(virtual)
+    (tmp_path / ".venv").symlink_to(Path(sys.executable).parent.parent)
+    python = block("has it too", "python").replace("\nadapter.", "\nassert adapter.")
+    assert python.count("\nassert adapter.") == 6
+    session = f"{block('## Try it', 'sh')}\npython - <<'EOF'\n{python}\nprint('python is done')\nEOF\nkill %1\n"
     ended = subprocess.run(
-        ["bash", "-mec", block("## Try it in a shell", "sh")],
+        ["bash", "-mec", session],
         cwd=tmp_path,
         env=bare_environment(),
         capture_output=True,
@@ -45,29 +48,15 @@ def test_the_shell_session_runs_as_printed(tmp_path: Path) -> None:
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "AAPL" in ended.stdout
-    assert "dates are shifted" in ended.stderr
-    assert ended.stdout.count("overnight") >= 1
+    assert "dates are shifted" in (tmp_path / "sandbox.log").read_text()
+    assert "overnight" in ended.stdout
     assert re.search(r"│ IBM\s+│\s+\d+ │", ended.stdout), "the duckdb shell showed no count"
+    assert ended.stdout.rstrip().endswith("python is done")
 
 
-def test_the_python_block_runs_as_printed() -> None:
-    """Against a sandbox of today, as the reader's would be."""
-    with sandbox() as box:
-        DataRefreshService(box.settings()).overnight(start=box.first_session)
-        run_python_block(box.environment)
-
-
-def run_python_block(environment: dict[str, str]) -> None:
-    code = block("no account, no keys, no Docker.", "python").replace("\nadapter.", "\nprint(end='.'); assert adapter.")
-    ended = subprocess.run(
-        [sys.executable, "-c", code],
-        env=bare_environment() | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.count(".") == 6
+def test_every_block_is_run_by_a_test() -> None:
+    assert re.findall(r"^```(\w+)$", README, re.MULTILINE) == ["sh", "sh", "python"]
+    assert README.split("```sh\n")[1].startswith("make demo\n```")  # as tests/test_demo.py does
 
 
 def test_the_table_names_every_variable() -> None:
@@ -86,7 +75,9 @@ def test_the_commands_of_the_usage_block_exist() -> None:
 
     from alchemiser_duck.cli import app
 
-    for command in re.findall(r"^alchemiser-duck (\w+)", README, re.MULTILINE):
+    commands = re.findall(r"alchemiser-duck ([a-z]+)", README)
+    assert len(commands) > 8
+    for command in commands:
         assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0, command
 
 
