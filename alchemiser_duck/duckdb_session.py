@@ -300,13 +300,13 @@ def _single_select(text: str) -> str:
         )
     if denied := _DENIED.search(text):
         raise NotReadOnly(
-            f"{denied.group()} is out of reach here: it changes the session, hides what is run, or shows what S3 is sent"
+            f"{denied.group()} is out of reach here: it changes the session, hides what runs, or shows what S3 is sent"
         )
     return str(statements[0].query).strip().rstrip(";")
 
 
-# SELECT-like, and still not reading: HTTP logs hold session tokens, query() runs what no check has seen. Searched for in
-# the whole text, literals included: a word too many refused is better than one hidden in a clever quotation
+# SELECT-like, and still not reading: HTTP logs hold session tokens, query() runs what no check has seen. Searched for
+# in the whole text, literals included: a word too many refused is better than one hidden in a clever quotation
 _DENIED = re.compile(
     r"\b(?:enable_logging|disable_logging|truncate_duckdb_logs|duckdb_logs\w*|duckdb_log_contexts"
     r"|parse_duckdb_log_message|write_log|checkpoint|force_checkpoint|query|json_execute_serialized_sql)\b",
