@@ -196,7 +196,19 @@ def infer_look_back(file: SqlFile) -> str | None:
     Read from window frames and lag offsets, added up through nested queries.
     """
     definition = read(file)
+    if _drops_rows_inside(definition):
+        return None
     return _depth(definition.body, {})
+
+
+def _drops_rows_inside(definition: Definition) -> bool:
+    """Whether a nested query leaves rows out: a window above it then reaches back further than its frame says."""
+    outermost = definition.body.unnest()
+    for clause in definition.body.find_all(exp.Where, exp.Qualify, exp.Having):
+        depends_on_rows = any(c.name.lower() not in definition.parameters for c in clause.find_all(exp.Column))
+        if clause.parent is not outermost and depends_on_rows:
+            return True
+    return False
 
 
 def bar_counts(file: SqlFile) -> frozenset[str]:

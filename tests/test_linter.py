@@ -265,6 +265,15 @@ def test_a_refused_file_stops_every_read_and_says_where(stored_settings: Setting
         (SOUND["named window"], {5: 5}),
         (SOUND["nested"], {5: 5, 20: 20}),
         (SOUND["cross-section"], {5: 0}),
+        (SOUND["bounds by error()"], {5: 0}),
+        (of_bars(f"lag(close, n) {OVER})", "where volume > 0"), {5: 5}),  # as many rows come out as go in
+        (
+            macro(
+                f"with traded as (select symbol, timestamp, lag(close, n) {OVER}) as old from bars where volume > 0) "
+                "select symbol, timestamp, old as mine from bars left join traded using (symbol, timestamp)"
+            ),
+            None,  # rows are missing below the window
+        ),
         (SOUND["running frame"], None),
         (SOUND["another indicator"], None),
     ],
