@@ -68,13 +68,10 @@ class DuckDBSession:
     def close(self) -> None:
         """Close DuckDB; relations handed out earlier are gone with it."""
         with self._lock:
-            self._close()
-
-    def _close(self) -> None:
-        for instance in (self._by_range, self._whole_objects):
-            if instance is not None:
-                instance.close()
-        self._by_range = self._whole_objects = None
+            for instance in (self._by_range, self._whole_objects):
+                if instance is not None:
+                    instance.close()
+            self._by_range = self._whole_objects = None
 
     def connection(self, lens: Lens = Lens(), *, whole_objects: bool = False) -> DuckDBPyConnection:
         """A new connection that looks through the lens. whole_objects: fetch each object in one request.

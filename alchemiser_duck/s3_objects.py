@@ -55,8 +55,7 @@ class S3Objects:
         import boto3
         from botocore.config import Config
 
-        secret = credentials.current()  # raises our own error where there are none
-        del secret
+        credentials.current()  # raises our own error where there are none
         client = boto3.session.Session().client(
             "s3",
             endpoint_url=self._settings.endpoint_url,

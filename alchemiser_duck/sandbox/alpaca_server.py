@@ -31,11 +31,6 @@ _UNAUTHORIZED = (
     "<html>\r\n<head><title>401 Authorization Required</title></head>\r\n<body>\r\n"
     "<center><h1>401 Authorization Required</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
 )
-_PLURALS = {
-    "reverse_split": "reverse_splits",
-    "cash_dividend": "cash_dividends",
-    "rights_distribution": "rights_distributions",
-}
 
 
 @dataclass
@@ -221,7 +216,7 @@ class AlpacaServer:
         limit = _limit(query, default=100, most=1000)
         today = calendar.new_york_date(self.clock()).isoformat()
         first, last = query.get("start", today)[:10], query.get("end", today)[:10]
-        types = {_PLURALS.get(kind, kind + "s") for kind in query.get("types", "").split(",") if kind}
+        types = {kind + "s" for kind in _listed(query, "types")}
         symbols, cusips = _listed(query, "symbols"), _listed(query, "cusips")
         ids = _listed(query, "ids")
         found = []
