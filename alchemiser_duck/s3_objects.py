@@ -7,7 +7,14 @@ from functools import cached_property
 from threading import Lock
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+import stamina
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    IncompleteReadError,
+    ReadTimeoutError,
+    ResponseStreamingError,
+)
 
 from alchemiser_duck import credentials
 from alchemiser_duck.errors import StorageRefused, StorageUnavailable
@@ -95,18 +102,22 @@ class S3Objects:
         return stored.body if stored else None
 
     def _get(self, key: str, **options: str) -> StoredObject | None:
+        # boto3 retries until the answer begins; a body that breaks off afterwards is ours to ask for again
+        broken = (ResponseStreamingError, IncompleteReadError, ReadTimeoutError)
         with self._translated():
             try:
-                answer = self._client.get_object(
-                    Bucket=self._settings.bucket, Key=self._settings.prefix + key, **options
-                )
+                for attempt in stamina.retry_context(on=broken, attempts=4, wait_initial=0.1, wait_max=2):
+                    with attempt:
+                        answer = self._client.get_object(
+                            Bucket=self._settings.bucket, Key=self._settings.prefix + key, **options
+                        )
+                        body = answer["Body"].read()
+                        self._count(Traffic(0, 0, len(body)))
+                        return StoredObject(body, answer["ETag"])
             except ClientError as problem:
-                if _code(problem) in ("NoSuchKey", "404"):
-                    return None
-                raise
-            body = answer["Body"].read()
-        self._count(Traffic(0, 0, len(body)))
-        return StoredObject(body, answer["ETag"])
+                if _code(problem) not in ("NoSuchKey", "404"):
+                    raise
+        return None
 
     def put(self, key: str, body: bytes, *, replaces: str | None) -> str:
         """Store the object and return its ETag.

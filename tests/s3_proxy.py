@@ -29,6 +29,8 @@ class S3Proxy:
     """called with the exchange's index before it is forwarded"""
     after: Callable[[int, Exchange], bool] | None = None
     """called when the upstream has answered; True: swallow the answer and cut the connection"""
+    truncate: Callable[[int, Exchange], bool] | None = None
+    """called then too; True: promise the whole body and send half"""
 
     def __post_init__(self) -> None:
         self._lock = Lock()
@@ -90,6 +92,9 @@ class _Handler(BaseHTTPRequestHandler):
             length = answer.getheader("Content-Length") if self.command == "HEAD" else str(len(content))
             self.send_header("Content-Length", length or "0")
             self.end_headers()
+            if self.proxy.truncate and self.proxy.truncate(index, exchange):
+                content = content[: len(content) // 2]
+                self.close_connection = True
             self.wfile.write(content)
 
     do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _forward  # noqa: N815 (http.server's names)

@@ -9,10 +9,11 @@ import boto3
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import bar_rows, bar_table
+from conftest import MORNING, bar_rows, bar_table
 from s3_proxy import Exchange, S3Proxy
 
-from alchemiser_duck import MarketDataStore, Settings
+from alchemiser_duck import CachedMarketDataAdapter, MarketDataStore, Settings
+from alchemiser_duck import exchange_calendar as calendar
 from alchemiser_duck.bar_merge import BAR_SCHEMA, Changes
 from alchemiser_duck.errors import (
     BadParameter,
@@ -151,6 +152,28 @@ def test_a_put_whose_answer_is_lost_is_counted_once(make_settings: Callable[...,
     assert report.partitions[0].written
     assert report.changes == {"AAPL": Changes(added=2)}
     assert MarketDataStore(settings).read_bars().num_rows == 2
+
+
+def test_answers_that_break_off_are_asked_for_again(make_settings: Callable[..., Settings], proxy: S3Proxy) -> None:
+    """Every second download is cut in half, for boto3 and for DuckDB: what arrives is whole all the same."""
+    settings = make_settings(AWS_ENDPOINT_URL_S3=proxy.url)
+    days = calendar.sessions(date(2024, 1, 2), date(2025, 7, 15))
+    MarketDataStore(settings).write_bars(bar_table(bar_rows("AAPL", days)))
+    downloads: list[int] = []
+
+    def every_second(index: int, exchange: Exchange) -> bool:
+        if exchange.method == "GET" and exchange.received > 1000:
+            downloads.append(index)
+            return len(downloads) % 2 == 1
+        return False
+
+    proxy.truncate = every_second
+    report = MarketDataStore(settings).write_bars(bar_table(bar_rows("MSFT", days)))
+    assert report.changes == {"MSFT": Changes(added=len(days))}
+    assert len(downloads) == 4
+    bars = CachedMarketDataAdapter(settings, clock=lambda: MORNING).bars(["AAPL", "MSFT"])
+    assert len(bars) == 2 * len(days)
+    assert len(downloads) > 4
 
 
 def test_another_feed_is_refused(make_settings: Callable[..., Settings]) -> None:
