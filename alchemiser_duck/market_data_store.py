@@ -293,9 +293,11 @@ class MarketDataStore:
                         return PartitionWrite(partition, True, rows, attempt.num)
                     stored_feed = metadata.get("feed") or self._feed_beside(partition)
                     self._refuse_other_feed(feed, stored_feed)
+                    rows = 0 if stored is None else stored.num_rows
                     after = change(stored)
+                    del stored
                     if after is None:
-                        return PartitionWrite(partition, False, 0 if stored is None else stored.num_rows, attempt.num)
+                        return PartitionWrite(partition, False, rows, attempt.num)
                     rows = after.bars.num_rows
                     labels = {"schema_version": SCHEMA_VERSION, "run_id": run_id, "write_id": write_id}
                     labels["feed"] = self._feeds[partition.timeframe] = feed or stored_feed or self._settings.feed
