@@ -5,6 +5,7 @@ Pure: Arrow tables in, Arrow tables out; no S3, no clock. The rules are SQL.
 
 import os
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -221,6 +222,14 @@ def session_dates(bars: pa.Table) -> pa.ChunkedArray:
     """The session each bar belongs to: the day of its timestamp in New York."""
     in_new_york = pc.cast(bars["timestamp"], pa.timestamp("us", tz="America/New_York"))
     return pc.cast(pc.local_timestamp(in_new_york), pa.date32())
+
+
+def by_year(bars: pa.Table, dates: pa.ChunkedArray) -> Iterator[tuple[int, pa.Table]]:
+    """The bars of each year of their sessions, oldest first; those of a single year are not copied."""
+    years = pc.year(dates)
+    distinct = sorted(pc.unique(years).to_pylist())
+    for year in distinct:
+        yield year, bars.filter(pc.equal(years, year)) if len(distinct) > 1 else bars
 
 
 def _connect() -> duckdb.DuckDBPyConnection:

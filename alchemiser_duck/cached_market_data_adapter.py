@@ -21,11 +21,10 @@ from alchemiser_duck.errors import (
     EmptyLake,
     QueryFailed,
     StorageError,
-    UnknownIndicator,
     UnknownSymbol,
 )
 from alchemiser_duck.settings import Settings
-from alchemiser_duck.sql_catalog import SqlFile, built_in_files, indicator_files
+from alchemiser_duck.sql_catalog import SqlFile, built_in_files, indicator_file, indicator_files
 from alchemiser_duck.sql_text import Scalar, identifier, literal, literal_list
 from alchemiser_duck.suggestions import did_you_mean
 
@@ -211,7 +210,7 @@ class CachedMarketDataAdapter:
         rows = [
             {
                 "name": file.name,
-                "parameters": ", ".join(f"{name} := {default}" for name, default in file.parameters.items()),
+                "parameters": file.signature,
                 "columns": self._session.columns_of(f"{identifier(file.name)}()"),
                 "description": file.description,
                 "look_back": file.look_back or _inferred_look_back(file),
@@ -287,7 +286,7 @@ class CachedMarketDataAdapter:
         A kept row is exact when as many bars as the look-back precede it in what was read. Where a symbol has fewer
         (a new listing, a long halt, an old delisting), that symbol is computed again from its whole history.
         """
-        file = self._indicator_file(name)
+        file = indicator_file(name, self._settings.sql_dir)
         call = self._call(file, source, parameters)
         look_back = self._look_back(file, source, parameters) if first_needed else None
         since = _days_before(first_needed, look_back) if first_needed and look_back is not None else None
@@ -321,19 +320,10 @@ class CachedMarketDataAdapter:
         self._require_all(symbols, result)
         return result.select("* exclude (bars_before)")
 
-    def _indicator_file(self, name: str) -> SqlFile:
-        files = indicator_files(self._settings.sql_dir)
-        if name not in files:
-            raise UnknownIndicator(
-                f"there is no indicator {name!r}{did_you_mean(name, files)}; to list them: alchemiser-duck indicators"
-            )
-        return files[name]
-
     def _call(self, file: SqlFile, source: str, parameters: Mapping[str, Scalar]) -> str:
         """The table macro's call; names come from the catalogue, values become literals."""
         if unknown := sorted(set(parameters) - set(file.parameters)):
-            known = ", ".join(f"{name} := {default}" for name, default in file.parameters.items())
-            raise BadParameter(f"{file.name} has no parameter {', '.join(unknown)}; it takes {known}")
+            raise BadParameter(f"{file.name} has no parameter {', '.join(unknown)}; it takes {file.signature}")
         for name in sorted(_bar_counts(file) & set(parameters)):
             value = parameters[name]
             if isinstance(value, int | float) and value < 0:

@@ -175,16 +175,18 @@ def indicators(
         return
     import pyarrow as pa
 
+    from alchemiser_duck.sql_catalog import indicator_files
+
     rows = [
         {
             "name": file.name,
-            "parameters": ", ".join(f"{name} := {default}" for name, default in file.parameters.items()),
+            "parameters": file.signature,
             "look_back": file.look_back,
             "look_ahead": file.allows_look_ahead,
             "description": file.description,
             "file": str(file.path),
         }
-        for file in _indicator_files().values()
+        for file in indicator_files(_own_folder()).values()
     ]
     _write(pa.Table.from_pylist(rows), form, path, limit)
 
@@ -193,13 +195,9 @@ def indicators(
 def show(name: Annotated[str, typer.Argument(help="An indicator.")]) -> None:
     """Show an indicator's SQL with all it says about itself."""
     from alchemiser_duck import output
-    from alchemiser_duck.errors import UnknownIndicator
-    from alchemiser_duck.suggestions import did_you_mean
+    from alchemiser_duck.sql_catalog import indicator_file
 
-    files = _indicator_files()
-    if name not in files:
-        raise UnknownIndicator(f"there is no indicator {name!r}{did_you_mean(name, files)}")
-    output.text(files[name].text.rstrip())
+    output.text(indicator_file(name, _own_folder()).text.rstrip())
 
 
 @indicators_app.command(epilog="Example: alchemiser-duck indicators check my_signal.sql")
@@ -222,16 +220,14 @@ def new(name: Annotated[str, typer.Argument(help="Its name: lower-case letters, 
     from alchemiser_duck import narration, output
     from alchemiser_duck.indicator_check import begin
 
-    path = begin(name, Path(os.environ.get("ALCHEMISER_SQL_DIR") or "."))
+    path = begin(name, _own_folder() or Path())
     output.text(str(path))
     narration.say(f"edit it, then: alchemiser-duck indicators check {path}")
 
 
-def _indicator_files() -> Any:
-    from alchemiser_duck.sql_catalog import indicator_files
-
-    own = os.environ.get("ALCHEMISER_SQL_DIR")  # no bucket is needed for a list
-    return indicator_files(Path(own) if own else None)
+def _own_folder() -> Path | None:
+    own = os.environ.get("ALCHEMISER_SQL_DIR")  # read by itself: no bucket is needed to look at indicators
+    return Path(own) if own else None
 
 
 @app.command(epilog='Example: alchemiser-duck sql "select symbol, rsi from rsi(14) order by timestamp desc limit 5"')

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from alchemiser_duck import exchange_calendar as calendar
 from alchemiser_duck.alpaca_source import AlpacaSource
-from alchemiser_duck.bar_merge import INCOMING_SCHEMA, Changes, session_dates
+from alchemiser_duck.bar_merge import INCOMING_SCHEMA, Changes, by_year, session_dates
 from alchemiser_duck.bars import QuarantinedBar
 from alchemiser_duck.errors import (
     BadParameter,
@@ -265,10 +265,7 @@ class DataRefreshService:
 
     def _store_years(self, bars: pa.Table, run_id: str, tally: _Tally) -> None:
         """Write year by year, so that a partition that cannot be written never loses the others."""
-        years = pc.year(session_dates(bars))
-        distinct = sorted(pc.unique(years).to_pylist())
-        for year in distinct:
-            part = bars.filter(pc.equal(years, year)) if len(distinct) > 1 else bars
+        for year, part in by_year(bars, session_dates(bars)):
             try:
                 written = self._store.write_bars(part, feed=self._settings.feed, run_id=run_id)
             except StorageRefused:

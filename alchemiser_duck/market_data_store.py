@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import stamina
 
-from alchemiser_duck.bar_merge import BAR_SCHEMA, Changes, MergedPartition, check_bars, merge_bars
+from alchemiser_duck.bar_merge import BAR_SCHEMA, Changes, MergedPartition, by_year, check_bars, merge_bars
 from alchemiser_duck.bars import QuarantinedBar, require_timeframe
 from alchemiser_duck.duckdb_session import DuckDBSession, Lens
 from alchemiser_duck.errors import (
@@ -134,10 +134,7 @@ class MarketDataStore:
             ) from problem
         writes = []
         changes: dict[str, Changes] = defaultdict(Changes)
-        years = pc.year(checked.bars["date"])
-        distinct = sorted(pc.unique(years).to_pylist())
-        for year in distinct:
-            bars = checked.bars.filter(pc.equal(years, year)) if len(distinct) > 1 else checked.bars
+        for year, bars in by_year(checked.bars, checked.bars["date"]):
             write, touched = self._merge_into(Partition(timeframe, year), bars, feed or self._settings.feed, run_id)
             writes.append(write)
             for symbol, change in touched.items():

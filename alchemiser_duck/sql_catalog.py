@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from alchemiser_duck.errors import SettingsError
+from alchemiser_duck.errors import SettingsError, UnknownIndicator
+from alchemiser_duck.suggestions import did_you_mean
 
 _READ = re.compile(r"^\.read sql/(\S+)$", re.MULTILINE)
 _SIGNATURE = re.compile(
@@ -49,6 +50,11 @@ class SqlFile:
         found = _SIGNATURE.search(self.text)
         pairs = (part.partition(":=") for part in found.group(2).split(",")) if found else ()
         return {name.strip(): default.strip() or "null" for name, _, default in pairs if name.strip()}
+
+    @property
+    def signature(self) -> str:
+        """The parameters with their defaults, as a person would type them."""
+        return ", ".join(f"{name} := {default}" for name, default in self.parameters.items())
 
     @property
     def description(self) -> str:
@@ -106,3 +112,17 @@ def _user_file(path: Path) -> SqlFile:
 def indicator_files(folder: Path | None) -> dict[str, SqlFile]:
     """The indicators that take parameters, built-in and the user's own, by name."""
     return {file.name: file for file in (*built_in_files(), *user_files(folder)) if file.is_indicator}
+
+
+def indicator_file(name: str, folder: Path | None) -> SqlFile:
+    """The indicator of this name, built-in or the user's own.
+
+    Raises:
+        UnknownIndicator: there is none.
+    """
+    files = indicator_files(folder)
+    if name not in files:
+        raise UnknownIndicator(
+            f"there is no indicator {name!r}{did_you_mean(name, files)}; to list them: alchemiser-duck indicators"
+        )
+    return files[name]
