@@ -3,6 +3,7 @@
 import copy
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -24,7 +25,7 @@ from alchemiser_duck.errors import (
     UnknownSymbol,
 )
 from alchemiser_duck.settings import Settings
-from alchemiser_duck.sql_catalog import SqlFile, built_in_files, indicator_file, indicator_files
+from alchemiser_duck.sql_catalog import IndicatorCall, SqlFile, built_in_files, indicator_file, indicator_files
 from alchemiser_duck.sql_text import Scalar, identifier, literal, literal_list
 from alchemiser_duck.suggestions import did_you_mean
 
@@ -162,11 +163,17 @@ class CachedMarketDataAdapter:
             UnknownSymbol: one of the symbols is not stored.
             EmptyLake, StorageError: the lake cannot be read.
         """
-        first, last = _range(start, end)
-        conditions = [f"timestamp >= {literal(_midnight(first))}"] if first else []
-        if last:
-            conditions.append(f"timestamp < {literal(_midnight(last + timedelta(days=1)))}")
-        return self._compute(name, symbols, conditions, first, source, parameters)
+        wanted = self._indicator_call(name, parameters, source)
+        conditions, first = _time_conditions(start, end)
+        call = wanted.sql(source)
+        return self._compute(
+            lambda some: f"select * from {call}{_where(_symbol_condition(some))}",
+            [wanted],
+            symbols,
+            conditions,
+            first,
+            source,
+        )
 
     def latest(
         self, name: str, symbols: Sequence[str] | None = None, source: str = "bars", **parameters: Scalar
@@ -176,10 +183,60 @@ class CachedMarketDataAdapter:
         Raises:
             as `indicator` does.
         """
-        horizon = self._as_of or calendar.new_york_date(self._clock())
-        # without a list of symbols, one that stopped trading long ago has a newest row too: all is read
+        wanted = self._indicator_call(name, parameters, source)
+        call = wanted.sql(source)
         return self._compute(
-            name, symbols, ["newest_first = 1"], horizon if symbols is not None else None, source, parameters
+            lambda some: f"select * from {call}{_where(_symbol_condition(some))}",
+            [wanted],
+            symbols,
+            *self._newest(symbols),
+            source,
+        )
+
+    def indicators_table(
+        self,
+        indicators: Mapping[str, Mapping[str, Scalar] | Sequence[Mapping[str, Scalar]]],
+        symbols: Sequence[str] | None = None,
+        start: Day | None = None,
+        end: Day | None = None,
+        source: str = "bars",
+        *,
+        latest: bool = False,
+    ) -> "DuckDBPyRelation":
+        """Several indicators side by side, read and computed in one pass: one row per bar, by symbol and timestamp.
+
+        Args:
+            indicators: {"rsi": {"n": 14}, "bbands": {}, "sma": [{"n": 50}, {"n": 200}]}: name and parameters; a list
+                asks for one indicator several times.
+            latest: only the newest row of each symbol; the warm-up alone is read.
+
+        Returns:
+            symbol, timestamp, then a column per value: `rsi`; `bbands_upper`, … where an indicator has several;
+            `sma_50`, `sma_200` where it is asked for several times. Null until warm, each by itself.
+
+        Raises:
+            as `indicator` does.
+        """
+        from alchemiser_duck.indicator_panel import PanelEntry, panel  # sqlglot takes a while to import
+
+        wanted, entries = [], []
+        for name, asked in indicators.items():
+            several = not isinstance(asked, Mapping)
+            for parameters in [asked] if isinstance(asked, Mapping) else asked:
+                one = self._indicator_call(name, parameters, source)
+                columns = self._session.columns_of(one.sql(source))[2:]
+                wanted.append(one)
+                entries.append(PanelEntry(one, _labels(one, columns, several=several)))
+        if not entries:
+            raise BadParameter('no indicator is asked for; for example: {"rsi": {"n": 14}}')
+        twice = [label for label, count in Counter(c for e in entries for c in e.columns.values()).items() if count > 1]
+        if twice:
+            raise BadParameter(f"two of the indicators would both be called {twice[0]}: ask for each once")
+        if latest and (start or end):
+            raise BadParameter("latest=True gives the newest rows: it takes neither start nor end")
+        conditions, first = self._newest(symbols) if latest else _time_conditions(start, end)
+        return self._compute(
+            lambda some: panel(entries, source, _symbol_condition(some)), wanted, symbols, conditions, first, source
         )
 
     def sql(self, query: str, parameters: Parameters = None) -> "DuckDBPyRelation":
@@ -272,36 +329,43 @@ class CachedMarketDataAdapter:
         delay = timedelta(minutes=self._settings.sip_delay_minutes)
         return self._as_of or calendar.last_complete_session(self._clock(), delay)
 
+    def _newest(self, symbols: Sequence[str] | None) -> tuple[list[str], date | None]:
+        """The condition of each symbol's newest row, and the first day that must be computed for it."""
+        horizon = self._as_of or calendar.new_york_date(self._clock())
+        # without a list of symbols, one that stopped trading long ago has a newest row too: all is read
+        return ["newest_first = 1"], horizon if symbols is not None else None
+
     def _compute(
         self,
-        name: str,
+        query: Callable[[Sequence[str] | None], str],
+        wanted: Sequence[IndicatorCall],
         symbols: Sequence[str] | None,
         conditions: list[str],
         first_needed: date | None,
         source: str,
-        parameters: Mapping[str, Scalar],
     ) -> "DuckDBPyRelation":
-        """The rows of an indicator that meet the conditions, read from `first_needed` less its look-back on.
+        """The rows that meet the conditions, read from `first_needed` less the look-back on.
 
         A kept row is exact when as many bars as the look-back precede it in what was read. Where a symbol has fewer
         (a new listing, a long halt, an old delisting), that symbol is computed again from its whole history.
+
+        Args:
+            query: the SELECT of all rows of some symbols.
         """
-        file = indicator_file(name, self._settings.sql_dir)
-        call = self._call(file, source, parameters)
-        look_back = self._look_back(file, source, parameters) if first_needed else None
+        look_back = self._look_back(wanted, source) if first_needed else None
         since = _days_before(first_needed, look_back) if first_needed and look_back is not None else None
 
-        def rows(wanted: Sequence[str] | None, start: date | None) -> "DuckDBPyRelation":
+        def rows(some: Sequence[str] | None, start: date | None) -> "DuckDBPyRelation":
             numbered = (
                 "select *, row_number() over (partition by symbol order by timestamp) - 1 as bars_before, "
                 "row_number() over (partition by symbol order by timestamp desc) as newest_first "
-                f"from {call}{_where(_symbol_condition(wanted))}"
+                f"from (\n{query(some)}\n)"
             )
-            query = f"select * exclude (newest_first) from ({numbered}){_where(conditions)} order by symbol, timestamp"
+            kept = f"select * exclude (newest_first) from ({numbered}){_where(conditions)} order by symbol, timestamp"
             try:
-                return self._session.snapshot(query, lens=Lens(start, self._as_of))
+                return self._session.snapshot(kept, lens=Lens(start, self._as_of))
             except QueryFailed as problem:
-                if f"{name}: " in str(problem):  # the bounds are in the .sql file
+                if any(f"{one.file.name}: " in str(problem) for one in wanted):  # the bounds are in the .sql files
                     raise BadParameter(str(problem).removeprefix("Invalid Input Error: ")) from problem
                 raise
 
@@ -320,36 +384,37 @@ class CachedMarketDataAdapter:
         self._require_all(symbols, result)
         return result.select("* exclude (bars_before)")
 
-    def _call(self, file: SqlFile, source: str, parameters: Mapping[str, Scalar]) -> str:
-        """The table macro's call; names come from the catalogue, values become literals."""
+    def _indicator_call(self, name: str, parameters: Mapping[str, Scalar], source: str) -> IndicatorCall:
+        """The indicator with its parameters as literals; names come from the catalogue."""
+        file = indicator_file(name, self._settings.sql_dir)
         if unknown := sorted(set(parameters) - set(file.parameters)):
             raise BadParameter(f"{file.name} has no parameter {', '.join(unknown)}; it takes {file.signature}")
-        for name in sorted(_bar_counts(file) & set(parameters)):
-            value = parameters[name]
+        for parameter in sorted(_bar_counts(file) & set(parameters)):
+            value = parameters[parameter]
             if isinstance(value, int | float) and value < 0:
-                raise BadParameter(f"{file.name}: {name} is a number of bars, got {value}")
+                raise BadParameter(f"{file.name}: {parameter} is a number of bars, got {value}")
         relations = self._session.relation_names()
         if source not in relations:
             raise BadParameter(f"there is no relation {source!r}{did_you_mean(source, relations)}")
-        arguments = {**parameters, "source": source} if "source" in file.parameters else dict(parameters)
         try:
-            listed = ", ".join(f"{identifier(name)} := {literal(value)}" for name, value in arguments.items())
+            return IndicatorCall(file, {parameter: literal(value) for parameter, value in parameters.items()})
         except ValueError as problem:
             raise BadParameter(f"{file.name}: {problem}; parameters are numbers and texts") from problem
-        return f"{identifier(file.name)}({listed})"
 
-    def _look_back(self, file: SqlFile, source: str, parameters: Mapping[str, Scalar]) -> int | None:
-        """How many bars before a row its value depends on; None: nobody says, so all of them."""
+    def _look_back(self, wanted: Sequence[IndicatorCall], source: str) -> int | None:
+        """How many bars before a row its values depend on; None: nobody says, so all of them."""
         if source not in DAILY_RELATIONS:
             return None
-        expression = file.look_back or _inferred_look_back(file)
-        if expression is None:
-            return None
-        values = file.parameters | {name: literal(value) for name, value in parameters.items()}
-        try:
-            return max(0, int(self._session.evaluate(expression, values)))
-        except (QueryFailed, TypeError, ValueError, OverflowError):
-            return None  # parameters out of range: the macro itself says so
+        longest = 0
+        for one in wanted:
+            expression = one.file.look_back or _inferred_look_back(one.file)
+            if expression is None:
+                return None
+            try:
+                longest = max(longest, int(self._session.evaluate(expression, one.file.parameters | one.arguments)))
+            except (QueryFailed, TypeError, ValueError, OverflowError):
+                return None  # parameters out of range: the macro itself says so
+        return longest
 
     def _require_all(self, symbols: Sequence[str] | None, result: "DuckDBPyRelation") -> None:
         if symbols is not None and (missing := sorted(set(symbols) - _symbols_of(result))):
@@ -366,6 +431,22 @@ class CachedMarketDataAdapter:
                 f"no 1Day bars for {', '.join(map(repr, unknown))} in {self._settings.lake_url}/bars"
                 f"{did_you_mean(unknown[0], stored)}; to fetch: alchemiser-duck refresh --symbols {','.join(unknown)}"
             )
+
+
+def _labels(wanted: IndicatorCall, columns: Sequence[str], *, several: bool) -> dict[str, str]:
+    """The name in a panel of each of an indicator's columns."""
+    parts = [re.sub(r"\W+", "_", value.partition("::")[0].strip("'")) for value in wanted.arguments.values()]
+    stem = "_".join([wanted.file.name, *(parts if several else [])])
+    return {column: stem if column == wanted.file.name else f"{stem}_{column}" for column in columns}
+
+
+def _time_conditions(start: Day | None, end: Day | None) -> tuple[list[str], date | None]:
+    """The conditions of a range of sessions, both included, and its first day."""
+    first, last = _range(start, end)
+    conditions = [f"timestamp >= {literal(_midnight(first))}"] if first else []
+    if last:
+        conditions.append(f"timestamp < {literal(_midnight(last + timedelta(days=1)))}")
+    return conditions, first
 
 
 @cache

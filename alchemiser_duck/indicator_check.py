@@ -166,6 +166,8 @@ create or replace macro {name}(n := 20, source := 'bars') as table (
 
         from query_table(source)
 
+        where require_whole('{name}: n', n, 1)
+
         window trailing_bars as (
             partition by symbol
             order by timestamp
@@ -180,11 +182,6 @@ create or replace macro {name}(n := 20, source := 'bars') as table (
         case when bars_seen = n then 100 * (close / mean - 1) end as {name}
 
     from windowed
-
-    where case
-        when n >= 1 and n % 1 = 0 then true
-        else error('{name}: n must be a whole number of at least 1 bar, got ' || coalesce(n::varchar, 'null'))
-    end
 
 );
 

@@ -9,11 +9,13 @@ from functools import cache
 from pathlib import Path
 
 from alchemiser_duck.errors import SettingsError, UnknownIndicator
+from alchemiser_duck.sql_text import identifier, literal
 from alchemiser_duck.suggestions import did_you_mean
 
 _READ = re.compile(r"^\.read sql/(\S+)$", re.MULTILINE)
 _SIGNATURE = re.compile(
-    r"^\s*create\s+or\s+replace\s+macro\s+(\w+)\s*\(([^()]*)\)\s*as\s+table", re.MULTILINE | re.IGNORECASE
+    r"^\s*create\s+or\s+replace\s+macro\s+\w+\s*\((?P<parameters>[^()]*)\)\s*as\s+(?P<table>table\b)?",
+    re.MULTILINE | re.IGNORECASE,
 )
 _DESCRIPTION = re.compile(r"^-- \w+: (.+)$", re.MULTILINE)
 _ALLOWS_LOOK_AHEAD = re.compile(r"^-- allows look-ahead:[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
@@ -29,7 +31,7 @@ def sql_root() -> Path:
 
 @dataclass(frozen=True)
 class SqlFile:
-    """One .sql file: the definition of the relation or indicator it is named after."""
+    """One .sql file: the definition of the relation, indicator or function it is named after."""
 
     path: Path
     text: str
@@ -41,14 +43,21 @@ class SqlFile:
 
     @property
     def is_indicator(self) -> bool:
-        """Whether the file defines a table macro; else it is a view."""
-        return _SIGNATURE.search(self.text) is not None
+        """Whether the file defines a table macro."""
+        found = _SIGNATURE.search(self.text)
+        return found is not None and found.group("table") is not None
+
+    @property
+    def is_function(self) -> bool:
+        """Whether the file defines a scalar macro: a formula that indicators share."""
+        found = _SIGNATURE.search(self.text)
+        return found is not None and found.group("table") is None
 
     @property
     def parameters(self) -> dict[str, str]:
-        """The table macro's parameters and their defaults as SQL text."""
+        """The macro's parameters and their defaults as SQL text."""
         found = _SIGNATURE.search(self.text)
-        pairs = (part.partition(":=") for part in found.group(2).split(",")) if found else ()
+        pairs = (part.partition(":=") for part in found.group("parameters").split(",")) if found else ()
         return {name.strip(): default.strip() or "null" for name, _, default in pairs if name.strip()}
 
     @property
@@ -73,6 +82,23 @@ class SqlFile:
         """How many bars before a row its value depends on, as a SQL expression of the parameters; None: all of them."""
         found = _LOOK_BACK.search(self.text)
         return found.group(1) if found else None
+
+
+@dataclass(frozen=True)
+class IndicatorCall:
+    """An indicator that is asked for."""
+
+    file: SqlFile
+    arguments: dict[str, str]
+    """parameters as SQL literals, source left out"""
+
+    def sql(self, source: str) -> str:
+        """The table macro's call on a relation."""
+        arguments = dict(self.arguments)
+        if "source" in self.file.parameters:
+            arguments["source"] = literal(source)
+        listed = ", ".join(f"{identifier(name)} := {value}" for name, value in arguments.items())
+        return f"{identifier(self.file.name)}({listed})"
 
 
 @cache

@@ -5,7 +5,7 @@ line and the reason; a header line `-- allows look-ahead: <reason>` lets researc
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,7 +16,7 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from alchemiser_duck.errors import SettingsError
-from alchemiser_duck.sql_catalog import SqlFile
+from alchemiser_duck.sql_catalog import SqlFile, built_in_files
 from alchemiser_duck.suggestions import did_you_mean
 
 TIME_COLUMNS = frozenset({"timestamp", "date"})
@@ -298,7 +298,7 @@ def _queries_inside_expressions(body: exp.Expr) -> Iterator[exp.Expr]:
 
 
 def _window_look_ahead(window: exp.Window, definition: Definition) -> Iterator[_Reason]:
-    partition, order, frame = _resolved(window)
+    partition, order, frame = resolved_window(window)
     columns = {part.name.lower() for part in partition if isinstance(part, exp.Column)}
     if columns & TIME_COLUMNS:
         return  # a cross-section: all rows are of one time
@@ -391,16 +391,18 @@ def _joins_same_time(join: exp.Join) -> bool:
     return False
 
 
-def _resolved(window: exp.Window) -> tuple[list[exp.Expr], list[exp.Expr], exp.Expr | None]:
-    """Partition, order and frame of a window, through the WINDOW clause it may name."""
+def resolved_window(
+    window: exp.Window, select: exp.Expr | None = None
+) -> tuple[list[exp.Expr], list[exp.Expr], exp.Expr | None]:
+    """Partition, order and frame of a window, through the WINDOW clause of its SELECT that it may name."""
     partition = list(window.args.get("partition_by") or [])
     order = window.args["order"].expressions if window.args.get("order") else []
     frame = window.args.get("spec")
     name = window.args.get("alias")
-    select = window.find_ancestor(exp.Select)
+    select = select or window.find_ancestor(exp.Select)
     for named in (select.args.get("windows") or []) if select and name is not None else []:
         if name is not None and named.this.name.lower() == name.name.lower():
-            base_partition, base_order, base_frame = _resolved(named)
+            base_partition, base_order, base_frame = resolved_window(named, select)
             return partition or base_partition, order or base_order, frame or base_frame
     return partition, order, frame
 
@@ -435,7 +437,10 @@ def _depth(query: exp.Expr, local: dict[str, str | None]) -> str | None:
     sources += [join.this for join in query.args.get("joins") or ()]
     below = _greatest([_source_depth(source, local) for source in sources] or ["0"])
     windows = [w for w in query.find_all(exp.Window) if w.find_ancestor(exp.Select) is query]
-    own = _greatest([_window_depth(w) for w in windows if not isinstance(w.this, exp.Identifier)] or ["0"])
+    depths = [_window_depth(window) for window in windows if not isinstance(window.this, exp.Identifier)]
+    calls = [call for call in query.find_all(exp.Anonymous) if call.find_ancestor(exp.Select) is query]
+    depths += [_call_depth(call) for call in calls if call.name.lower() in windowed_functions()]
+    own = _greatest(depths or ["0"])
     if below is None or own is None:
         return None
     return own if below == "0" else below if own == "0" else f"({below}) + ({own})"
@@ -453,7 +458,7 @@ def _source_depth(source: exp.Expr, local: dict[str, str | None]) -> str | None:
 
 
 def _window_depth(window: exp.Window) -> str | None:
-    partition, _, frame = _resolved(window)
+    partition, _, frame = resolved_window(window)
     if {part.name.lower() for part in partition if isinstance(part, exp.Column)} & TIME_COLUMNS:
         return "0"
     function = _bare_function(window)
@@ -466,6 +471,36 @@ def _window_depth(window: exp.Window) -> str | None:
     if str(frame.args.get("start_side") or "").lower() == "preceding" and isinstance(start, exp.Expr):
         return start.sql("duckdb")
     return "0" if str(start).upper() == "CURRENT ROW" else None
+
+
+def _call_depth(call: exp.Anonymous) -> str | None:
+    """The look-back that a function's header gives, with the call's arguments for its parameters."""
+    file = windowed_functions()[call.name.lower()]
+    if file.look_back is None:
+        return None
+    arguments = dict(zip(file.parameters, call.expressions, strict=False))
+    look_back = sqlglot.parse_one(file.look_back, read="duckdb")
+    return look_back.transform(
+        lambda node: exp.paren(arguments[node.name].copy()) if _is_parameter(node, arguments) else node
+    ).sql("duckdb")
+
+
+def _is_parameter(node: exp.Expr, arguments: Mapping[str, exp.Expr]) -> bool:
+    return isinstance(node, exp.Column) and node.name in arguments
+
+
+@cache
+def windowed_functions() -> Mapping[str, SqlFile]:
+    """The layer's functions with a window inside, on their own account or through what they call."""
+    functions = {file.name: file for file in built_in_files() if file.is_function}
+    windowed = {name for name, file in functions.items() if " over (" in file.text}
+    while more := {
+        name
+        for name, file in functions.items()
+        if name not in windowed and any(f"{other}(" in file.text for other in windowed)
+    }:
+        windowed |= more
+    return {name: functions[name] for name in windowed}
 
 
 def _greatest(depths: Sequence[str | None]) -> str | None:

@@ -108,7 +108,7 @@ def test_each_mistake_has_an_error_of_its_own(adapter: CachedMarketDataAdapter) 
     with pytest.raises(UnknownIndicator, match=r"'smaa'; did you mean sma\?"):
         adapter.latest("smaa", ["AAPL"])
     for n in (0, -1):
-        with pytest.raises(BadParameter, match=f"sma: n must be a whole number of at least 1 bar, got {n}"):
+        with pytest.raises(BadParameter, match=f"sma: n must be a whole number from 1 to 100000, got {n}"):
             adapter.latest("sma", ["AAPL"], n=n)
         with pytest.raises(BadParameter, match="rsi: n must be"):
             adapter.indicator("rsi", ["AAPL"], start="2025-01-01", n=n)

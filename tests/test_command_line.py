@@ -86,7 +86,7 @@ def test_indicator_and_sql_agree(variables: dict[str, str]) -> None:
         (["nonsense"], ExitCode.USAGE, "nonsense"),
         (["bars", "AAPL", "--start", "soon"], ExitCode.USAGE, "for example: 2024-01-31"),
         (["indicator", "sma", "AAPL", "--param", "n"], ExitCode.USAGE, "--param n=14"),
-        (["indicator", "sma", "AAPL", "--param", "n=0"], ExitCode.USAGE, "at least 1 bar"),
+        (["indicator", "sma", "AAPL", "--param", "n=0"], ExitCode.USAGE, "from 1 to 100000"),
         (["indicator", "nope", "AAPL"], ExitCode.USAGE, "no indicator 'nope'"),
         (["refresh", "--mode", "weekly"], ExitCode.USAGE, "weekly"),
         (["refresh", "--mode", "post-close", "--start", "2020-01-01"], ExitCode.USAGE, "overnight"),

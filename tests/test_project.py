@@ -43,7 +43,7 @@ def test_init_sql_names_every_file_once() -> None:
     named = [file.path.relative_to(sql_root()) for file in built_in_files()]
     found = {
         path.relative_to(sql_root())
-        for folder in ("relations", "indicators")
+        for folder in ("relations", "functions", "indicators")
         for path in (sql_root() / folder).glob("*.sql")
     }
     assert len(named) == len(set(named))
@@ -53,11 +53,13 @@ def test_init_sql_names_every_file_once() -> None:
 def test_every_sql_file_is_documented_and_named_after_what_it_defines() -> None:
     for file in built_in_files():
         assert file.text.startswith(f"-- {file.name}: "), file.path
-        assert "grain: " in file.text, file.path
+        assert "grain: " in file.text or file.is_function, file.path
         assert re.search(rf"^create or replace (view|macro) {file.name}\b", file.text, re.MULTILINE), file.path
-        assert re.search(rf"^comment on (view|macro table) {file.name} is '.+';$", file.text, re.MULTILINE), file.path
+        assert re.search(rf"^comment on (view|macro|macro table) {file.name} is '.+';$", file.text, re.MULTILINE), (
+            file.path
+        )
         if file.is_indicator:
-            assert file.look_back, file.path
+            assert file.look_back or "from the first stored bar on" in file.text, file.path
             assert "source" in file.parameters, file.path
 
 

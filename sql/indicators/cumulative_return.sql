@@ -10,10 +10,7 @@ create or replace macro cumulative_return(n := 60, source := 'bars') as table (
 
     from query_table(source)
 
-    where case
-        when n >= 1 and n % 1 = 0 then true
-        else error('cumulative_return: n must be a whole number of at least 1 bar, got ' || coalesce(n::varchar, 'null'))
-    end
+    where require_whole('cumulative_return: n', n, 1)
 
     window bars_in_order as (partition by symbol order by timestamp)
 

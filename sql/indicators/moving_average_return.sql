@@ -14,6 +14,8 @@ create or replace macro moving_average_return(n := 20, source := 'bars') as tabl
 
         from query_table(source)
 
+        where require_whole('moving_average_return: n', n, 1)
+
         window bars_in_order as (partition by symbol order by timestamp)
 
     ),
@@ -42,11 +44,6 @@ create or replace macro moving_average_return(n := 20, source := 'bars') as tabl
         case when returns_seen = n then moving_average_return end as moving_average_return
 
     from windowed
-
-    where case
-        when n >= 1 and n % 1 = 0 then true
-        else error('moving_average_return: n must be a whole number of at least 1 bar, got ' || coalesce(n::varchar, 'null'))
-    end
 
 );
 

@@ -10,30 +10,29 @@ create or replace macro sma(n := 20, source := 'bars') as table (
         select
             symbol,
             timestamp,
-            avg(close) over trailing_bars as sma,
-            count(close) over trailing_bars as bars_seen
+            row_number() over bars_in_order as bar_number,
+            avg(null_as_nan(close)) over trailing_bars as mean
 
         from query_table(source)
 
-        window trailing_bars as (
-            partition by symbol
-            order by timestamp
-            rows between n - 1 preceding and current row
-        )
+        where require_whole('sma: n', n, 1)
+
+        window
+            bars_in_order as (partition by symbol order by timestamp),
+            trailing_bars as (
+                partition by symbol
+                order by timestamp
+                rows between n - 1 preceding and current row
+            )
 
     )
 
     select
         symbol,
         timestamp,
-        case when bars_seen = n then sma end as sma
+        case when bar_number >= n then nan_as_null(mean) end as sma
 
     from windowed
-
-    where case
-        when n >= 1 and n % 1 = 0 then true
-        else error('sma: n must be a whole number of at least 1 bar, got ' || coalesce(n::varchar, 'null'))
-    end
 
 );
 

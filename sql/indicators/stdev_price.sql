@@ -10,10 +10,12 @@ create or replace macro stdev_price(n := 20, source := 'bars') as table (
         select
             symbol,
             timestamp,
-            stddev_samp(close) over trailing_bars as stdev_price,
+            stddev_samp(close) over trailing_bars as deviation,
             count(close) over trailing_bars as bars_seen
 
         from query_table(source)
+
+        where require_whole('stdev_price: n', n, 2)
 
         window trailing_bars as (
             partition by symbol
@@ -26,14 +28,9 @@ create or replace macro stdev_price(n := 20, source := 'bars') as table (
     select
         symbol,
         timestamp,
-        case when bars_seen = n then stdev_price end as stdev_price
+        case when bars_seen = n then deviation end as stdev_price
 
     from windowed
-
-    where case
-        when n >= 2 and n % 1 = 0 then true
-        else error('stdev_price: n must be a whole number of at least 2 bars, got ' || coalesce(n::varchar, 'null'))
-    end
 
 );
 

@@ -1,4 +1,4 @@
--- stdev_return: volatility: population standard deviation of the returns over the last n bars, annualised by sqrt(252).
+-- stdev_return: volatility: population standard deviation of the last n returns, annualised by sqrt(252).
 -- n: bars, n >= 1 | grain: symbol, timestamp | unit: percent a year | null on the first n bars
 -- look-back: n
 create or replace macro stdev_return(n := 20, source := 'bars') as table (
@@ -13,6 +13,8 @@ create or replace macro stdev_return(n := 20, source := 'bars') as table (
             100 * (close / lag(close) over bars_in_order - 1) as return
 
         from query_table(source)
+
+        where require_whole('stdev_return: n', n, 1)
 
         window bars_in_order as (partition by symbol order by timestamp)
 
@@ -42,11 +44,6 @@ create or replace macro stdev_return(n := 20, source := 'bars') as table (
         case when returns_seen = n then stdev_return end as stdev_return
 
     from windowed
-
-    where case
-        when n >= 1 and n % 1 = 0 then true
-        else error('stdev_return: n must be a whole number of at least 1 bar, got ' || coalesce(n::varchar, 'null'))
-    end
 
 );
 

@@ -1,0 +1,24 @@
+-- decayed_sum: y_t = q * y_(t-1) + x_t without recursion; the first seed_bars values are added up as they are.
+-- x: a column, null before the first bar | weights: decay_weights(…) with the same q | needs columns symbol, timestamp
+-- null until the seed is complete; NaN from a NaN on
+create or replace macro decayed_sum(x, weights, q) as (
+
+    weights.factor * (
+        sum(x / weights.factor) over (
+            partition by symbol
+            order by timestamp
+            rows between greatest(weights.block, 0) preceding and current row
+        )
+        + pow(q, decay_rows(q)) * coalesce(
+            sum(x / weights.factor) over (
+                partition by symbol
+                order by timestamp
+                rows between greatest(weights.two_blocks, 0) preceding and greatest(weights.block, 0) + 1 preceding
+            ),
+            0
+        )
+    )
+
+);
+
+comment on macro decayed_sum is 'Exponentially decaying sum of x, exact and without recursion.';

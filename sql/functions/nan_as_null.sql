@@ -1,0 +1,8 @@
+-- nan_as_null: the value, null where it is NaN: the way back from null_as_nan.
+create or replace macro nan_as_null(x) as (
+
+    nullif(x, 'nan'::double)
+
+);
+
+comment on macro nan_as_null is 'The value, null where it is NaN.';

@@ -1,0 +1,16 @@
+-- bop: balance of power: how far the bar went from open to close, as a part of its range.
+-- grain: symbol, timestamp | unit: -1 to 1 | never null
+-- source: equal to TA-Lib's BOP
+-- look-back: 0
+create or replace macro bop(source := 'bars') as table (
+
+    select
+        symbol,
+        timestamp,
+        case when high > low then (close - open) / (high - low) else 0 * (high - low) end as bop
+
+    from query_table(source)
+
+);
+
+comment on macro table bop is 'Balance of power, -1 to 1.';

@@ -1,0 +1,82 @@
+-- macdext: MACD of simple averages: line, signal line and histogram.
+-- fast, slow, signal: bars, 2 <= fast <= slow, signal >= 1
+-- grain: symbol, timestamp | unit: USD per share | null on the first slow + signal - 2 bars
+-- source: equal to TA-Lib's MACDEXT with its default, simple averages; macd has exponential ones
+-- look-back: slow + signal - 2
+create or replace macro macdext(fast := 12, slow := 26, signal := 9, source := 'bars') as table (
+
+    with
+
+    windowed as (
+
+        select
+            symbol,
+            timestamp,
+            row_number() over bars_in_order as bar_number,
+            avg(null_as_nan(close)) over fast_bars as fast_average,
+            avg(null_as_nan(close)) over slow_bars as slow_average
+
+        from query_table(source)
+
+        where require_whole('macdext: fast', fast, 2)
+            and require_whole('macdext: slow', slow, fast)
+            and require_whole('macdext: signal', signal, 1)
+
+        window
+            bars_in_order as (partition by symbol order by timestamp),
+            fast_bars as (
+                partition by symbol
+                order by timestamp
+                rows between fast - 1 preceding and current row
+            ),
+            slow_bars as (
+                partition by symbol
+                order by timestamp
+                rows between slow - 1 preceding and current row
+            )
+
+    ),
+
+    lines as (
+
+        select
+            symbol,
+            timestamp,
+            bar_number,
+            case when bar_number >= slow then fast_average - slow_average end as macdext
+
+        from windowed
+
+    ),
+
+    signals as (
+
+        select
+            symbol,
+            timestamp,
+            bar_number,
+            macdext,
+            avg(macdext) over signal_bars as signal_line
+
+        from lines
+
+        window signal_bars as (
+            partition by symbol
+            order by timestamp
+            rows between signal - 1 preceding and current row
+        )
+
+    )
+
+    select
+        symbol,
+        timestamp,
+        case when bar_number >= slow + signal - 1 then nan_as_null(macdext) end as macdext,
+        case when bar_number >= slow + signal - 1 then nan_as_null(signal_line) end as signal,
+        case when bar_number >= slow + signal - 1 then nan_as_null(macdext - signal_line) end as histogram
+
+    from signals
+
+);
+
+comment on macro table macdext is 'MACD of simple averages: line, signal, histogram, USD per share.';

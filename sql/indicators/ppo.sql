@@ -1,0 +1,94 @@
+-- ppo: percentage price oscillator: distance of the fast from the slow exponential average, its signal and histogram.
+-- fast, slow, signal: bars, 2 <= fast <= slow, signal >= 1
+-- grain: symbol, timestamp | unit: percent of the slow average | null on the first slow + signal - 2 bars
+-- source: Gerald Appel; the line is equal to TA-Lib's PPO with exponential averages
+-- look-back: ema_look_back(slow) + ema_look_back(signal)
+create or replace macro ppo(fast := 12, slow := 26, signal := 9, source := 'bars') as table (
+
+    with
+
+    numbered as (
+
+        select
+            symbol,
+            timestamp,
+            null_as_nan(close) as close,
+            row_number() over bars_in_order as bar_number
+
+        from query_table(source)
+
+        where require_whole('ppo: fast', fast, 2)
+            and require_whole('ppo: slow', slow, fast)
+            and require_whole('ppo: signal', signal, 1)
+
+        window bars_in_order as (partition by symbol order by timestamp)
+
+    ),
+
+    weighted as (
+
+        select
+            symbol,
+            timestamp,
+            close,
+            bar_number,
+            ema_weights(bar_number, fast) as fast_weights,
+            ema_weights(bar_number, slow) as slow_weights,
+            ema_weights(bar_number - (slow - 1), signal) as signal_weights
+
+        from numbered
+
+    ),
+
+    averaged as (
+
+        select
+            symbol,
+            timestamp,
+            bar_number,
+            signal_weights,
+            ema_of(close, bar_number, fast_weights, fast) as fast_average,
+            ema_of(close, bar_number, slow_weights, slow) as slow_average
+
+        from weighted
+
+    ),
+
+    lines as (
+
+        select
+            symbol,
+            timestamp,
+            bar_number,
+            signal_weights,
+            case when bar_number >= slow then 100 * (fast_average / slow_average - 1) end as ppo
+
+        from averaged
+
+    ),
+
+    signals as (
+
+        select
+            symbol,
+            timestamp,
+            bar_number,
+            ppo,
+            ema_of(ppo, bar_number - (slow - 1), signal_weights, signal) as signal_line
+
+        from lines
+
+    )
+
+    select
+        symbol,
+        timestamp,
+        case when bar_number >= slow + signal - 1 then nan_as_null(ppo) end as ppo,
+        case when bar_number >= slow + signal - 1 then nan_as_null(signal_line) end as signal,
+        case when bar_number >= slow + signal - 1 then nan_as_null(ppo - signal_line) end as histogram
+
+    from signals
+
+);
+
+comment on macro table ppo is 'Percentage price oscillator: line, signal, histogram, percent.';

@@ -1,0 +1,34 @@
+-- roc: rate of change of the close over n bars, in percent.
+-- n: bars, n >= 1 | grain: symbol, timestamp | unit: percent | null on the first n bars
+-- source: equal to TA-Lib's ROC
+-- look-back: n
+create or replace macro roc(n := 10, source := 'bars') as table (
+
+    with
+
+    lagged as (
+
+        select
+            symbol,
+            timestamp,
+            close,
+            lag(close, n) over bars_in_order as previous_close
+
+        from query_table(source)
+
+        where require_whole('roc: n', n, 1)
+
+        window bars_in_order as (partition by symbol order by timestamp)
+
+    )
+
+    select
+        symbol,
+        timestamp,
+        100 * (close / previous_close - 1) as roc
+
+    from lagged
+
+);
+
+comment on macro table roc is 'Rate of change of the close over n bars, percent.';

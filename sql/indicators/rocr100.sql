@@ -1,0 +1,34 @@
+-- rocr100: ratio of the close to that of n bars before, times 100.
+-- n: bars, n >= 1 | grain: symbol, timestamp | unit: percent | null on the first n bars
+-- source: equal to TA-Lib's ROCR100
+-- look-back: n
+create or replace macro rocr100(n := 10, source := 'bars') as table (
+
+    with
+
+    lagged as (
+
+        select
+            symbol,
+            timestamp,
+            close,
+            lag(close, n) over bars_in_order as previous_close
+
+        from query_table(source)
+
+        where require_whole('rocr100: n', n, 1)
+
+        window bars_in_order as (partition by symbol order by timestamp)
+
+    )
+
+    select
+        symbol,
+        timestamp,
+        100 * close / previous_close as rocr100
+
+    from lagged
+
+);
+
+comment on macro table rocr100 is 'Ratio of the close to that of n bars before, percent.';

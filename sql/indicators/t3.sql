@@ -1,0 +1,116 @@
+-- t3: Tillson's T3 moving average of the close: six exponential averages, one of the other.
+-- n: bars, n >= 2 | grain: symbol, timestamp | unit: USD per share | null until warm
+-- volume_factor: 0 to 1
+-- source: Tim Tillson (1998); equal to TA-Lib's T3
+-- look-back: 6 * ema_look_back(n)
+create or replace macro t3(n := 5, volume_factor := 0.7, source := 'bars') as table (
+
+    with
+
+    numbered as (
+
+        select
+            symbol,
+            timestamp,
+            null_as_nan(close) as close,
+            row_number() over bars_in_order as bar_number
+
+        from query_table(source)
+
+        where require_whole('t3: n', n, 2)
+            and require_between('t3: volume_factor', volume_factor, 0, 1)
+
+        window bars_in_order as (partition by symbol order by timestamp)
+
+    ),
+
+    weighted as (
+
+        select
+            *,
+            ema_weights(bar_number, n) as weights_1,
+            ema_weights(bar_number - (n - 1), n) as weights_2,
+            ema_weights(bar_number - 2 * (n - 1), n) as weights_3,
+            ema_weights(bar_number - 3 * (n - 1), n) as weights_4,
+            ema_weights(bar_number - 4 * (n - 1), n) as weights_5,
+            ema_weights(bar_number - 5 * (n - 1), n) as weights_6
+
+        from numbered
+
+    ),
+
+    average_1 as (
+
+        select
+            *,
+            case when bar_number >= n then ema_of(close, bar_number, weights_1, n) end as ema_1
+
+        from weighted
+
+    ),
+
+    average_2 as (
+
+        select
+            *,
+            case when bar_number > 2 * (n - 1) then ema_of(ema_1, bar_number - (n - 1), weights_2, n) end as ema_2
+
+        from average_1
+
+    ),
+
+    average_3 as (
+
+        select
+            *,
+            case when bar_number > 3 * (n - 1) then ema_of(ema_2, bar_number - 2 * (n - 1), weights_3, n) end as ema_3
+
+        from average_2
+
+    ),
+
+    average_4 as (
+
+        select
+            *,
+            case when bar_number > 4 * (n - 1) then ema_of(ema_3, bar_number - 3 * (n - 1), weights_4, n) end as ema_4
+
+        from average_3
+
+    ),
+
+    average_5 as (
+
+        select
+            *,
+            case when bar_number > 5 * (n - 1) then ema_of(ema_4, bar_number - 4 * (n - 1), weights_5, n) end as ema_5
+
+        from average_4
+
+    ),
+
+    average_6 as (
+
+        select
+            *,
+            case when bar_number > 6 * (n - 1) then ema_of(ema_5, bar_number - 5 * (n - 1), weights_6, n) end as ema_6
+
+        from average_5
+
+    )
+
+    select
+        symbol,
+        timestamp,
+        nan_as_null(
+            (1 + volume_factor) ** 3 * ema_3
+            - 3 * volume_factor * (1 + volume_factor) ** 2 * ema_4
+            + 3 * volume_factor ** 2 * (1 + volume_factor) * ema_5
+            - volume_factor ** 3 * ema_6
+        ) as t3
+
+    from average_6
+
+);
+
+comment on macro table t3 is 'Tillson''s T3 moving average of the close, USD per share.';

@@ -1,0 +1,129 @@
+"""Several indicators side by side: the same numbers as each by itself, from one scan and few windows."""
+
+from datetime import date
+from pathlib import Path
+
+import duckdb
+import pytest
+from bar_cases import awkward_bars, bar_relation
+from conftest import MORNING
+from references import references
+
+from alchemiser_duck import CachedMarketDataAdapter, Settings
+from alchemiser_duck.errors import BadParameter, UnknownIndicator
+from alchemiser_duck.indicator_panel import PanelEntry, panel
+from alchemiser_duck.sql_catalog import IndicatorCall, built_in_files, indicator_files
+from alchemiser_duck.sql_text import literal
+
+FILES = indicator_files(None)
+AS_THEY_STAND = {"ma"}
+"""built-in indicators that are joined: a union is no chain of row-by-row SELECTs"""
+
+
+def entry(name: str, n: int) -> PanelEntry:
+    reference = references(n)[name]
+    arguments = {key: literal(value) for key, value in reference.parameters.items()}
+    return PanelEntry(IndicatorCall(FILES[name], arguments), {c: f"{name}_{c}" for c in reference.columns})
+
+
+@pytest.fixture(scope="module")
+def con() -> duckdb.DuckDBPyConnection:
+    con = duckdb.connect(":memory:", config={"threads": 2})
+    cases = awkward_bars()
+    bar_relation(con, "cases", {name: cases[name] for name in cases if name != "long"})
+    for file in built_in_files():
+        if file.is_indicator or file.is_function:
+            con.execute(file.text)
+    return con
+
+
+@pytest.mark.parametrize("n", [3, 14])
+def test_a_panel_of_all_indicators_equals_each_by_itself(con: duckdb.DuckDBPyConnection, n: int) -> None:
+    """To the last bit: every value and every null."""
+    entries = [entry(name, n) for name in sorted(FILES)]
+    con.execute(f"create or replace temporary table side_by_side as {panel(entries, 'cases', [])}")
+    for one in entries:
+        alone = ", ".join(f'"{column}" as "{label}"' for column, label in one.columns.items())
+        con.execute(f"create or replace temporary table alone as select symbol, timestamp, {alone} from "
+                    f"{one.call.sql('cases')}")  # fmt: skip
+        listed = ", ".join(f'"{label}"' for label in one.columns.values())
+        part = f"(select symbol, timestamp, {listed} from side_by_side)"
+        differing = con.execute(f"from ((from {part} except from alone) union all (from alone except from {part}))")
+        assert differing.fetchall() == [], one.call.file.name
+
+
+def test_built_in_indicators_share_one_scan_and_their_windows(con: duckdb.DuckDBPyConnection) -> None:
+    names = ["sma", "ema", "rsi", "bbands", "cumulative_return", "stdev_return", "macd", "stoch", "adx"]
+    query = panel([entry(name, 14) for name in names], "cases", ["symbol = 'tiny'"])
+    plan = con.execute(f"explain {query}").fetchall()[0][1]
+    assert plan.count("SEQ_SCAN") + plan.count("TABLE_SCAN") == 1
+    assert plan.count("WINDOW") <= 5  # as deep as the deepest of them, not as many as there are
+    assert "JOIN" not in plan
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_only_named_indicators_are_joined(name: str) -> None:
+    assert ("left join" in panel([entry(name, 14)], "cases", [])) == (name in AS_THEY_STAND)
+
+
+def test_what_two_indicators_need_is_computed_once() -> None:
+    twice = panel([entry("sma", 20), entry("bbands", 20)], "cases", [])
+    assert twice.lower().count("avg(") == 1
+
+
+def test_columns_are_named_after_what_was_asked(adapter: CachedMarketDataAdapter) -> None:
+    asked = {"rsi": {"n": 14}, "bbands": {}, "sma": [{"n": 50}, {"n": 200}], "macd": [{"fast": 5}]}
+    table = adapter.indicators_table(asked, ["AAPL", "IBM"], start="2025-07-01")
+    assert table.columns == [
+        *("symbol", "timestamp", "rsi", "bbands_upper", "bbands_middle", "bbands_lower", "sma_50", "sma_200"),
+        *("macd_5", "macd_5_signal", "macd_5_histogram"),
+    ]
+    rsi = adapter.indicator("rsi", ["AAPL", "IBM"], start="2025-07-01", n=14).fetchall()
+    assert table.select("symbol, timestamp, rsi").fetchall() == [
+        (symbol, timestamp, pytest.approx(value, rel=1e-10)) for symbol, timestamp, value in rsi
+    ]
+
+
+def test_latest_gives_a_row_per_symbol(adapter: CachedMarketDataAdapter) -> None:
+    rows = adapter.indicators_table({"rsi": {}, "sma": {"n": 200}}, ["AAPL", "FB", "IBM"], latest=True).fetchall()
+    assert [row[0] for row in rows] == ["AAPL", "FB", "IBM"]
+    for symbol, _, rsi, sma in rows:
+        assert rsi == pytest.approx(adapter.latest("rsi", [symbol]).fetchall()[0][2], rel=1e-10)
+        assert sma == adapter.latest("sma", [symbol], n=200).fetchall()[0][2]
+    past = adapter.as_of("2014-03-03").indicators_table({"rsi": {}}, ["IBM"], latest=True).fetchall()
+    assert past[0][1].date() == date(2014, 3, 3)
+
+
+def test_mistakes_are_named(adapter: CachedMarketDataAdapter) -> None:
+    with pytest.raises(BadParameter, match="no indicator is asked for"):
+        adapter.indicators_table({})
+    with pytest.raises(BadParameter, match="rsi has no parameter m; it takes n := 14"):
+        adapter.indicators_table({"rsi": {"m": 3}})
+    with pytest.raises(BadParameter, match="rsi: n must be a whole number from 2 to 100000, got 1"):
+        adapter.indicators_table({"sma": {}, "rsi": {"n": 1}})
+    with pytest.raises(BadParameter, match="would both be called sma_5"):
+        adapter.indicators_table({"sma": [{"n": 5}, {"n": 5}]})
+    with pytest.raises(BadParameter, match="neither start nor end"):
+        adapter.indicators_table({"sma": {}}, start="2025-01-01", latest=True)
+    with pytest.raises(UnknownIndicator, match="did you mean rsi"):
+        adapter.indicators_table({"rsii": {}})
+
+
+def test_a_users_own_indicator_stands_beside_the_built_in_ones(stored_settings: Settings, tmp_path: Path) -> None:
+    """It is run as it stands, and takes part in the panel's look-back."""
+    (tmp_path / "smooth.sql").write_text(
+        "-- smooth: exponential average of the high.\n"
+        "create or replace macro smooth(n := 5, source := 'bars') as table (\n"
+        "with numbered as (select symbol, timestamp, high, "
+        "row_number() over (partition by symbol order by timestamp) as bar from query_table(source)),\n"
+        "weighted as (select *, ema_weights(bar, n) as weights from numbered)\n"
+        "select symbol, timestamp, ema_of(high, bar, weights, n) as smooth from weighted);"
+    )
+    settings = stored_settings.model_copy(update={"sql_dir": tmp_path})
+    adapter = CachedMarketDataAdapter(settings, clock=lambda: MORNING)
+    table = adapter.indicators_table({"smooth": {"n": 9}, "sma": {"n": 3}}, ["AAPL", "IBM"], start="2025-06-02")
+    alone = adapter.indicator("smooth", ["AAPL", "IBM"], n=9).filter("timestamp >= '2025-06-02 04:00:00+00'")
+    values = {row[:2]: row[2] for row in alone.fetchall()}
+    rows = table.fetchall()
+    assert len(rows) == len(values) > 50
+    assert all(row[2] == pytest.approx(values[row[:2]], rel=1e-10) for row in rows)
