@@ -4,7 +4,7 @@ BIN := .venv/bin
 DEV := .venv/.installed-dev
 DEMO := .venv/.installed-demo
 
-.PHONY: help demo test check lint types contracts install wheel clean
+.PHONY: help demo test check bench lint types contracts install wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -14,6 +14,9 @@ demo: $(DEMO) ## install, start the sandbox, refresh real bars into S3, read the
 
 test: $(DEV) ## run every test
 	$(BIN)/python -m pytest -n 2
+
+bench: $(DEV) ## measure the indicators beside polars, on the same bars in the same run
+	$(BIN)/python tests/benchmarks/indicators.py
 
 check: lint types contracts test ## lint + types + import contracts + tests: what CI runs
 

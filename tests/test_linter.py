@@ -222,6 +222,20 @@ def test_what_could_do_harm_is_refused_even_as_a_research_label(name: str) -> No
         assert lint([file(header + HARMFUL[name])], KNOWN), "it got through"
 
 
+def test_look_back_is_seen_through_the_layers_functions() -> None:
+    """ema_of and the like have windows inside: their headers say how far they reach."""
+    numbered = (
+        f"with numbered as (select symbol, timestamp, close, row_number() {OVER}) as bar from query_table(source)"
+    )
+    weighted = f"{numbered}), weighted as (select *, ema_weights(bar, n) as weights from numbered)"
+    smoothed = macro(f"{weighted} select symbol, timestamp, ema_of(close, bar, weights, n + 1) as mine from weighted")
+    assert infer_look_back(file(smoothed)) is None  # row_number() counts from the first bar on
+    lagged = smoothed.replace(f"row_number() {OVER}) as bar", "1 as bar")
+    assert infer_look_back(file(lagged)) == "EMA_LOOK_BACK((n + 1))"
+    endless = lagged.replace("ema_of(close, bar, weights, n + 1)", "decayed_sum(close, weights, 0.5)")
+    assert infer_look_back(file(endless)) is None
+
+
 SEEN_TO_BE_SOUND = {"max_drawdown"}
 """looks to the end of a block, but uses it after that end only: test_indicators.py takes later bars away"""
 

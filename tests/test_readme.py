@@ -35,7 +35,7 @@ def test_the_session_runs_as_printed(tmp_path: Path) -> None:
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / ".venv").symlink_to(Path(sys.executable).parent.parent)
     python = block("has it too", "python").replace("\nadapter.", "\nassert adapter.")
-    assert python.count("\nassert adapter.") == 6
+    assert python.count("\nassert adapter.") == 7
     session = f"{block('## Try it', 'sh')}\npython - <<'EOF'\n{python}\nprint('python is done')\nEOF\nkill %1\n"
     ended = subprocess.run(
         ["bash", "-mec", session],
@@ -93,7 +93,7 @@ def test_bare_make_lists_every_target() -> None:
 def test_the_indicator_guide_runs_as_printed(tmp_path: Path) -> None:
     """sql/README.md, typed by someone who has just run a refresh; its example is sound."""
     guide = (ROOT / "sql" / "README.md").read_text(encoding="utf-8")
-    commands = re.search(r"```sh\n(.*?)```", guide, re.DOTALL)
+    commands = "".join(re.findall(r"```sh\n(.*?)```", guide, re.DOTALL))
     example = re.search(r"```sql\n(.*?)```", guide, re.DOTALL)
     assert commands
     assert example
@@ -101,7 +101,7 @@ def test_the_indicator_guide_runs_as_printed(tmp_path: Path) -> None:
         DataRefreshService(box.settings()).overnight(start=box.first_session)
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         ended = subprocess.run(
-            ["bash", "-ec", commands.group(1)],
+            ["bash", "-ec", commands],
             cwd=tmp_path,
             env=bare_environment() | box.environment | {"PATH": path},
             capture_output=True,
@@ -111,6 +111,9 @@ def test_the_indicator_guide_runs_as_printed(tmp_path: Path) -> None:
         )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "no findings" in ended.stderr
-    assert ended.stdout.count("AAPL") >= 4
+    assert ended.stdout.count("AAPL") >= 8
+    charted = (tmp_path / "my_signal.csv").read_text().splitlines()
+    assert charted[0] == '"symbol","date","close","my_signal"'
+    assert len(charted) > 3000
     (tmp_path / "high_distance.sql").write_text(example.group(1))
     assert check(tmp_path / "high_distance.sql") == []

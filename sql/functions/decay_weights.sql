@@ -9,10 +9,12 @@ create or replace macro decay_weights(bar_number, seed_bars, q) as (
 
     struct_pack(
         factor := pow(q, (greatest(bar_number, seed_bars, 1) - 1) % decay_rows(q)),
-        -- bars back to the beginning of the block, and of the block before (0: there is none)
-        block := (greatest(bar_number, seed_bars, 1) - 1) % decay_rows(q),
-        two_blocks := case when bar_number > decay_rows(q) then decay_rows(q) else 0 end
-            + (greatest(bar_number, seed_bars, 1) - 1) % decay_rows(q)
+        -- bars back to the beginning of the block, and of the block before (equal where there is none)
+        block := cast((greatest(bar_number, seed_bars, 1) - 1) % decay_rows(q) as integer),
+        two_blocks := cast(
+            case when bar_number > decay_rows(q) then decay_rows(q) else 0 end
+            + (greatest(bar_number, seed_bars, 1) - 1) % decay_rows(q) as integer
+        )
     )
 
 );
