@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from threading import Lock, local
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 PAGE_ROWS = 10_000
 """Alpaca's largest page."""
+
+ACTION_PAGE_ROWS = 1_000
+"""Alpaca's largest page of corporate actions."""
 
 BATCH_ROWS = 50_000
 """Rows a batch of symbols is expected to bring: five pages, some 40 MB while it is converted."""
@@ -52,6 +55,9 @@ _WIRE_COLUMNS = (
 
 _OPTIONAL = ("vw", "n")
 
+_KEYS = {"bars", "quotes", "corporate_actions"}
+"""an answer has one of them"""
+
 FETCHED_SCHEMA = pa.schema(
     [("symbol", pa.string()), ("timestamp", pa.timestamp("us", tz="UTC"))]
     + [(name, kind) for _, name, kind in _WIRE_COLUMNS[1:]]
@@ -72,6 +78,22 @@ class FetchedBatch:
     """symbols that could not be fetched, and why; another run may"""
     rejected: dict[str, str] = field(default_factory=dict)
     """symbols that Alpaca calls invalid, and its words"""
+
+
+@dataclass(frozen=True)
+class FetchedActions:
+    """Corporate actions as Alpaca sends them."""
+
+    lists: dict[str, list[Any]]
+    """plural type: rows"""
+    failed: dict[str, str]
+    """symbols whose actions could not be fetched, and why"""
+
+    def add(self, more: "FetchedActions") -> None:
+        """Take in another part of the answer."""
+        for kind, rows in more.lists.items():
+            self.lists.setdefault(kind, []).extend(rows)
+        self.failed.update(more.failed)
 
 
 class _Retryable(AlpacaError):
@@ -150,6 +172,47 @@ class AlpacaSource:
             ask_size=Decimal(str(quote.get("as", 0))),
         )
 
+    def corporate_actions(self, symbols: list[str], first: date, last: date) -> FetchedActions:
+        """Corporate actions of the symbols that Alpaca processes from first to last, every type there is.
+
+        The dates are process dates, which for a dividend lie weeks after its ex-date.
+
+        Raises:
+            AlpacaRefused: the keys or the subscription are rejected.
+        """
+        batches = [tuple(symbols[i : i + BATCH_SYMBOLS]) for i in range(0, len(symbols), BATCH_SYMBOLS)]
+        found = FetchedActions({}, {})
+        with ThreadPoolExecutor(min(WORKERS, len(batches)) or 1) as pool:
+            for part in pool.map(lambda batch: self._actions_batch(batch, first, last), batches):
+                found.add(part)
+        return found
+
+    def _actions_batch(self, symbols: tuple[str, ...], first: date, last: date) -> FetchedActions:
+        query = {
+            "symbols": ",".join(symbols),
+            "start": first.isoformat(),
+            "end": last.isoformat(),
+            "limit": ACTION_PAGE_ROWS,
+            "sort": "asc",
+        }
+        found = FetchedActions({}, {})
+        try:
+            for answer in self._pages("/corporate-actions", query, api_version="v1"):
+                lists = answer["corporate_actions"] or {}
+                found.add(FetchedActions({kind: list(rows or ()) for kind, rows in lists.items()}, {}))
+        except _BadRequest as problem:
+            if len(symbols) == 1:
+                return FetchedActions({}, {symbols[0]: str(problem)})
+            culprit = _culprit(problem, symbols)
+            half = len(symbols) // 2
+            rest = tuple(symbol for symbol in symbols if symbol != culprit)
+            found = FetchedActions({}, {culprit: str(problem)} if culprit else {})
+            for part in (rest,) if culprit else (symbols[:half], symbols[half:]):
+                found.add(self._actions_batch(part, first, last))
+        except AlpacaUnavailable as problem:
+            return FetchedActions({}, dict.fromkeys(symbols, str(problem)))
+        return found
+
     def _batch(self, symbols: tuple[str, ...], start: datetime, end: datetime) -> FetchedBatch:
         try:
             tables, malformed = self._all_pages(symbols, start, end)
@@ -165,9 +228,7 @@ class AlpacaSource:
         """The batch again without the symbol that Alpaca names as invalid; halved where it names none of ours."""
         if len(symbols) == 1:
             return FetchedBatch(symbols, _table([]), rejected={symbols[0]: str(problem)})
-        named = re.search(r"invalid symbol:?\s*([^\s\"}]+)", str(problem))
-        if named and named.group(1) in symbols:
-            culprit = named.group(1)
+        if culprit := _culprit(problem, symbols):
             parts = [FetchedBatch((culprit,), _table([]), rejected={culprit: str(problem)})]
             rest = tuple(symbol for symbol in symbols if symbol != culprit)
             parts.append(self._batch(rest, start, end))
@@ -197,21 +258,26 @@ class AlpacaSource:
             "feed": self._settings.feed,
             "sort": "asc",
         }
-        seen: set[str] = set()
-        while True:
-            answer = self._page("/stocks/bars", query)
+        for answer in self._pages("/stocks/bars", query):
             table, bad = _to_arrow(answer.get("bars") or {}, symbols)
             tables.append(table)
             malformed += bad
+        return tables, malformed
+
+    def _pages(self, path: str, query: dict[str, Any], api_version: str = "v2") -> Iterator[dict[str, Any]]:
+        seen: set[str] = set()
+        while True:
+            answer = self._page(path, query, api_version)
+            yield answer
             token = answer.get("next_page_token")
             if not token:
-                return tables, malformed
+                return
             if token in seen:
                 raise AlpacaUnavailable("Alpaca repeats a page token: the answer would never end")
             seen.add(token)
             query["page_token"] = token
 
-    def _page(self, path: str, query: dict[str, Any]) -> dict[str, Any]:
+    def _page(self, path: str, query: dict[str, Any], api_version: str = "v2") -> dict[str, Any]:
         """One page, retried with backoff and jitter where another try may help."""
         try:
             for attempt in stamina.retry_context(
@@ -227,8 +293,8 @@ class AlpacaSource:
                     with self._lock:
                         self.requests += 1
                     with _translated(self._settings.alpaca_data_url):
-                        answer = self._client().get(path, query)
-                    if not isinstance(answer, dict) or not ({"bars", "quotes"} & answer.keys()):
+                        answer = self._client().get(path, query, api_version=api_version)
+                    if not isinstance(answer, dict) or not (_KEYS & answer.keys()):
                         raise _Retryable(f"Alpaca's answer is not one: {str(answer)[:100]!r}")
                     return answer
         except _Retryable as problem:
@@ -280,6 +346,12 @@ def _translated(address: str) -> Iterator[None]:
 
 
 _MALFORMED = (pa.ArrowException, AttributeError, KeyError, OverflowError, TypeError, ValueError)
+
+
+def _culprit(problem: _BadRequest, symbols: tuple[str, ...]) -> str | None:
+    """The symbol that Alpaca names as invalid, if it is one of ours."""
+    named = re.search(r"invalid symbol:?\s*([^\s\"}]+)", str(problem))
+    return named.group(1) if named and named.group(1) in symbols else None
 
 
 def _plain(body: str) -> str:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from alchemiser_duck.alpaca_source import AlpacaSource
 
-DAILY_RELATIONS = ("bars", "bars_raw")
+DAILY_RELATIONS = ("bars", "bars_split", "bars_raw")
 """Relations with one row per session: a look-back in bars tells how many days to read."""
 
 Day = date | str
@@ -125,7 +125,7 @@ class CachedMarketDataAdapter:
 
         One row per symbol and session: symbol, date, timestamp, open, high, low, close, vwap, volume, trade_count,
         is_final. start and end are sessions, both included; no row where nothing matches.
-        Corporate actions are not applied yet: every adjustment gives bars as traded.
+        adjustment: "all" for splits, dividends and spin-offs; "split"; "raw": as traded.
 
         Raises:
             UnknownSymbol: one of the symbols is not stored.
@@ -135,7 +135,7 @@ class CachedMarketDataAdapter:
         require_timeframe(timeframe)
         if adjustment not in ("all", "split", "raw"):
             raise BadParameter(f"adjustment {adjustment!r} is none of all, split, raw")
-        relation = "bars_raw" if adjustment == "raw" else "bars"
+        relation = {"all": "bars", "split": "bars_split", "raw": "bars_raw"}[adjustment]
         first, last = _range(start, end)
         conditions = _symbol_condition(symbols) + ([f"date <= {literal(last)}"] if last else [])
         query = f"select * from {relation}{_where(conditions)} order by symbol, timestamp"

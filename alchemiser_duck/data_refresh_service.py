@@ -15,7 +15,9 @@ from alchemiser_duck import exchange_calendar as calendar
 from alchemiser_duck.alpaca_source import AlpacaSource
 from alchemiser_duck.bar_merge import INCOMING_SCHEMA, Changes, by_year, session_dates
 from alchemiser_duck.bars import QuarantinedBar
+from alchemiser_duck.corporate_actions import read_actions
 from alchemiser_duck.errors import (
+    AlpacaError,
     BadParameter,
     BarNotComplete,
     NothingToRefresh,
@@ -38,6 +40,13 @@ SESSIONS_A_YEAR = 252
 RECENT_DAYS = 30
 """A symbol with a bar this recent is refreshed after the close when no symbols are named."""
 
+PROCESSED_EARLIER = timedelta(days=45)
+PROCESSED_LATER = timedelta(days=366)
+"""Alpaca is asked by process date: a dividend's lies weeks after its ex-date, an announced one's up to a year ahead."""
+
+SUSPICION = timedelta(days=10)
+"""How recent an overnight move without an action is counted as a new suspect."""
+
 Progress = Callable[[int, int, int], None]
 """Told after each batch: symbols x years done, of how many, bars fetched so far."""
 
@@ -55,6 +64,9 @@ class _Tally:
     written: list[str] = field(default_factory=list)
     unchanged: int = 0
     failures: list[str] = field(default_factory=list)
+    actions_added: int = 0
+    actions_changed: int = 0
+    new_suspects: int = 0
     fetched: int = 0
     done: int = 0
 
@@ -179,6 +191,7 @@ class DataRefreshService:
             table = self._fetch(symbols, span_first, span_last, now, tally, len(spans), progress)
             self._store_years(table, run_id, tally)
             del table  # before the next span is fetched: one span in memory
+        self._refresh_actions(symbols, first, now, tally, everything=mode == "overnight")
         seconds = time.monotonic() - clock
         sent = self._store.traffic - traffic
         report = RefreshReport(
@@ -194,6 +207,9 @@ class DataRefreshService:
             partitions_written=tuple(tally.written),
             partitions_unchanged=tally.unchanged,
             failures=tuple(tally.failures),
+            actions_added=tally.actions_added,
+            actions_changed=tally.actions_changed,
+            new_suspects=tally.new_suspects,
             alpaca_requests=self._source.requests - requests,
             s3_requests=sent.requests,
             s3_bytes_sent=sent.bytes_sent,
@@ -280,6 +296,26 @@ class DataRefreshService:
                 tally.changes[symbol] += changes
             tally.written += [write.partition.key for write in written.partitions if write.written]
             tally.unchanged += sum(not write.written for write in written.partitions)
+
+    def _refresh_actions(
+        self, symbols: list[str], first: date, now: datetime, tally: _Tally, *, everything: bool
+    ) -> None:
+        """Bring the corporate actions; what goes wrong here never touches the bars that are stored already."""
+        today = calendar.new_york_date(now)
+        asked = [symbol for symbol in symbols if symbol not in tally.rejected]
+        try:
+            fetched = self._source.corporate_actions(asked, first - PROCESSED_EARLIER, today + PROCESSED_LATER)
+            actions, malformed = read_actions(fetched.lists, now)
+            tally.quarantined += malformed
+            for reason in sorted(set(fetched.failed.values())):
+                failed = [symbol for symbol, why in fetched.failed.items() if why == reason]
+                tally.failures.append(f"corporate actions of {len(failed)} symbols were not fetched: {reason}")
+            merged = self._store.actions.merge(actions, today, everything=everything)
+            tally.actions_added, tally.actions_changed = merged.added, merged.changed
+            if everything:
+                tally.new_suspects = self._store.actions.count_suspects(merged, today - SUSPICION)
+        except (AlpacaError, StorageError) as problem:
+            tally.failures.append(f"corporate actions: {problem}")
 
     def _nothing_to_do(self, now: datetime, note: str) -> RefreshReport:
         return RefreshReport(

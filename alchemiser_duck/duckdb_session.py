@@ -101,32 +101,51 @@ class DuckDBSession:
                 cursor.execute(f"set variable {name} = {literal(value)}")
         return cursor
 
-    def snapshot(self, query: str, parameters: Parameters = None, lens: Lens = Lens()) -> DuckDBPyRelation:
+    def snapshot(
+        self,
+        query: str,
+        parameters: Parameters = None,
+        lens: Lens = Lens(),
+        tables: "Mapping[str, pa.Table] | None" = None,
+    ) -> DuckDBPyRelation:
         """The rows of a SELECT-like query, read once and completely, in the query's order.
 
         A partition that is replaced while it is read is noticed by its ETag, and the query runs again: first
         as before, then fetching each object in a single request, which a writer cannot tear.
+
+        Args:
+            tables: Arrow tables that the query may read by these names.
 
         Raises:
             EmptyLake: nothing is stored yet.
             StorageRefused, StorageUnavailable: S3 does not answer as it should.
             QueryFailed: DuckDB cannot run the query.
         """
-        for attempt in range(1, READ_ATTEMPTS + 1):
-            connection = self.connection(lens, whole_objects=attempt > 1)
+        torn_reads = 0
+        actions_stored = True
+        while True:
+            connection = self.connection(lens, whole_objects=torn_reads > 0)
+            if not actions_stored:
+                stub = f"{_empty_lake()}/corporate_actions/*.parquet"
+                connection.execute(f"set variable corporate_actions = {literal(stub)}")
+            for name, rows in (tables or {}).items():
+                connection.register(name, rows)
             try:
                 with translated(self._settings):
                     connection.execute(f"create temporary table result as from (\n{query}\n)", parameters)
                 return connection.table("result")
+            except _NoCorporateActions:  # a lake that no refresh of ours has written to: bars as traded
+                connection.close()
+                actions_stored = False
             except _TornRead as torn:
                 connection.close()
-                if attempt == READ_ATTEMPTS:
+                torn_reads += 1
+                if torn_reads == READ_ATTEMPTS:
                     raise StorageUnavailable(
-                        f"partitions under {self._settings.lake_url} were replaced during each of {attempt} reads: "
+                        f"partitions under {self._settings.lake_url} were replaced during each of {torn_reads} reads: "
                         "try again when the writers have finished"
                     ) from torn
-                time.sleep(random.uniform(0, 0.02 * attempt))  # noqa: S311 (jitter)
-        raise AssertionError("unreachable")
+                time.sleep(random.uniform(0, 0.02 * torn_reads))  # noqa: S311 (jitter)
 
     def select(self, text: str, parameters: Parameters = None, lens: Lens = Lens()) -> DuckDBPyRelation:
         """A snapshot of what a user typed: one SELECT-like statement (SELECT, FROM, WITH, VALUES, DESCRIBE, ...).
@@ -179,6 +198,10 @@ class DuckDBSession:
 
 class _TornRead(Exception):
     """An object changed while it was read."""
+
+
+class _NoCorporateActions(Exception):
+    """The lake has no object of corporate actions."""
 
 
 def _open(settings: Settings, secret: Credentials, *, whole_objects: bool) -> DuckDBPyConnection:
@@ -333,6 +356,8 @@ def translated(settings: Settings) -> Iterator[None]:
 def _translate(problem: duckdb.Error, settings: Settings) -> Exception:
     text = str(problem)
     about_s3 = "s3://" in text or "HTTP" in text
+    if "No files found that match the pattern" in text and "/corporate_actions/" in text:
+        return _NoCorporateActions(text)
     if "No files found that match the pattern" in text:
         return EmptyLake(
             f"nothing is stored under {settings.lake_url} yet; to fill it: "

@@ -21,6 +21,7 @@ import stamina
 
 from alchemiser_duck.bar_merge import BAR_SCHEMA, Changes, MergedPartition, by_year, check_bars, merge_bars
 from alchemiser_duck.bars import QuarantinedBar, require_timeframe
+from alchemiser_duck.corporate_action_store import CorporateActionStore
 from alchemiser_duck.duckdb_session import DuckDBSession, Lens
 from alchemiser_duck.errors import (
     BadParameter,
@@ -97,6 +98,7 @@ class MarketDataStore:
         self._settings = settings or Settings.from_environment()
         self._objects = S3Objects(self._settings)
         self._session = DuckDBSession(self._settings)
+        self.actions = CorporateActionStore(self._settings, self._objects, self._session)
         self._feeds: dict[str, str] = {}
         self._read_ahead_of: dict[Partition, _Read] = {}
 

@@ -43,6 +43,11 @@ class RefreshReport:
     partitions_unchanged: int = 0
     failures: tuple[str, ...] = ()
     """what failed beyond single symbols: partitions that could not be written"""
+    actions_added: int = 0
+    actions_changed: int = 0
+    """corporate actions that are new, and those of which the vendor says something else now"""
+    new_suspects: int = 0
+    """corporate_action_suspects of those actions or of the last days; counted overnight"""
     alpaca_requests: int = 0
     s3_requests: int = 0
     s3_bytes_sent: int = 0

@@ -43,9 +43,9 @@ class SqlFile:
 
     @property
     def is_indicator(self) -> bool:
-        """Whether the file defines a table macro."""
+        """Whether the file defines a table macro; those among the relations are tools of the layer."""
         found = _SIGNATURE.search(self.text)
-        return found is not None and found.group("table") is not None
+        return found is not None and found.group("table") is not None and self.path.parent.name != "relations"
 
     @property
     def is_function(self) -> bool:

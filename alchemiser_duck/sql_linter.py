@@ -454,7 +454,7 @@ def _source_depth(source: exp.Expr, local: dict[str, str | None]) -> str | None:
     name = _name_of(source)
     if name in local and not isinstance(source.this, exp.Func):
         return local[name]
-    return "0" if name in ("query_table", "bars", "bars_raw") else None
+    return "0" if name in ("query_table", "bars", "bars_split", "bars_raw") else None
 
 
 def _window_depth(window: exp.Window) -> str | None:

@@ -35,7 +35,13 @@ set variable market_data = 'sql/empty_lake';
 
 -- one line per file, in the order of their dependencies; Python loads the same list
 .read sql/relations/bars_raw.sql
+.read sql/relations/corporate_actions.sql
+.read sql/relations/corporate_action_overrides.sql
+.read sql/relations/action_factors.sql
+.read sql/relations/adjustments.sql
 .read sql/relations/bars.sql
+.read sql/relations/bars_split.sql
+.read sql/relations/corporate_action_suspects.sql
 .read sql/relations/bars_weekly.sql
 .read sql/relations/bars_monthly.sql
 .read sql/relations/symbols.sql

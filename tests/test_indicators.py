@@ -222,7 +222,8 @@ def test_the_declared_look_back_is_enough(con: duckdb.DuckDBPyConnection, name: 
 def test_indicators_through_the_lake_equal_their_references(adapter: CachedMarketDataAdapter) -> None:
     """The same numbers through S3, httpfs, hive partitions and the adapter: all of them, side by side."""
     wanted = references(14)
-    table = adapter.indicators_table({name: dict(one.parameters) for name, one in wanted.items()}, ["AAPL", "IBM"])
+    asked = {name: dict(one.parameters) for name, one in wanted.items()}
+    table = adapter.indicators_table(asked, ["AAPL", "IBM"])
     for symbol in ("AAPL", "IBM"):
         bars = stored_bars(adapter, symbol)
         rows = table.filter(f"symbol = '{symbol}'")
@@ -256,10 +257,13 @@ def test_values_do_not_depend_on_start(adapter: CachedMarketDataAdapter) -> None
 
 @pytest.mark.parametrize("day", [date(2014, 3, 3), date(2019, 8, 15), date(2025, 3, 10)])
 def test_a_value_at_t_is_the_same_seen_from_t(adapter: CachedMarketDataAdapter, day: date) -> None:
-    """No look-ahead: through as_of = t, the values at t are exactly those of the full history."""
+    """No look-ahead: through as_of = t, the values at t are exactly those of the full history.
+
+    Of bars as traded: adjusted prices are, as seen from t, what they were then.
+    """
     wanted = {name: dict(one.parameters) for name, one in references(14).items()}
-    whole = {row[:2]: row for row in adapter.indicators_table(wanted, ["AAPL", "IBM"]).fetchall()}
-    rows = adapter.as_of(day).indicators_table(wanted, ["AAPL", "IBM"]).fetchall()
+    whole = {row[:2]: row for row in adapter.indicators_table(wanted, ["AAPL", "IBM"], source="bars_raw").fetchall()}
+    rows = adapter.as_of(day).indicators_table(wanted, ["AAPL", "IBM"], source="bars_raw").fetchall()
     assert max(row[1] for row in rows) < datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
     for row in rows[-50:]:
         assert row == whole[row[:2]]

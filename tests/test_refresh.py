@@ -174,17 +174,18 @@ def test_a_bar_that_comes_uncalled_for_is_set_aside_and_reported(settings: Setti
     assert stored(settings, "AAPL") == served(alpaca, "AAPL", last=date(2025, 7, 14))
 
 
-def test_post_close_adds_today_in_three_requests(
+def test_post_close_adds_today_in_four_requests(
     make_settings: Callable[..., Settings], proxy: S3Proxy, alpaca: AlpacaServer
 ) -> None:
+    """The partition and the corporate actions are read, the partition and the run's record written."""
     settings = make_settings(AWS_ENDPOINT_URL_S3=proxy.url)
     service(settings).overnight(["AAPL", "IBM", "GOOG"], START, now=CLOSE - timedelta(hours=5))
     now = CLOSE + timedelta(minutes=16)
     alpaca.clock = lambda: now
     proxy.clear()
     report = service(settings).post_close(["AAPL", "IBM", "GOOG"], now=now)
-    assert proxy.methods == ["GET", "PUT", "PUT"]
-    assert report.s3_requests == 3
+    assert proxy.methods == ["GET", "PUT", "GET", "PUT"]
+    assert report.s3_requests == 4
     assert report.s3_bytes_sent == sum(exchange.sent for exchange in proxy.exchanges)
     assert report.changes == Changes(added=3)
     assert report.partitions_written == ("bars/timeframe=1Day/year=2025/bars.parquet",)
@@ -199,12 +200,12 @@ def test_post_close_finds_its_symbols_without_a_further_request(
     service(settings).overnight(["AAPL", "IBM"], START, now=CLOSE - timedelta(hours=5))
     proxy.clear()
     report = service(settings).post_close(now=CLOSE + timedelta(hours=6))
-    assert proxy.methods == ["GET", "PUT", "PUT"]
+    assert proxy.methods == ["GET", "PUT", "GET", "PUT"]
     assert [outcome.symbol for outcome in report.outcomes] == ["AAPL", "IBM"]
 
 
 @pytest.mark.parametrize("named", [True, False])
-def test_post_close_of_a_new_year_stays_within_four_requests(
+def test_post_close_of_a_new_year_takes_one_request_more(
     make_settings: Callable[..., Settings], proxy: S3Proxy, named: bool
 ) -> None:
     settings = make_settings(AWS_ENDPOINT_URL_S3=proxy.url, ALCHEMISER_SYMBOLS=())
@@ -213,14 +214,14 @@ def test_post_close_of_a_new_year_stays_within_four_requests(
     report = service(settings).post_close(["AAPL", "IBM"] if named else None, now=datetime(2025, 1, 2, 22, tzinfo=UTC))
     assert report.changes.added == 2
     assert report.partitions_written == ("bars/timeframe=1Day/year=2025/bars.parquet",)
-    assert len(proxy.exchanges) == 4
+    assert len(proxy.exchanges) == 5  # the feed of the year before
 
 
 def test_post_close_into_an_empty_lake_stays_within_four_requests(
     make_settings: Callable[..., Settings], proxy: S3Proxy
 ) -> None:
     settings = make_settings(AWS_ENDPOINT_URL_S3=proxy.url)
-    report = service(settings).post_close(["AAPL"], now=CLOSE + timedelta(hours=5))
+    report = service(settings).post_close(["GOOG"], now=CLOSE + timedelta(hours=5))
     assert report.changes.added == 1
     assert len(proxy.exchanges) == 4
 

@@ -70,7 +70,9 @@ def test_signed_writes_and_reads_work(signing_server: str) -> None:
 
 
 def test_the_shell_signs_too(signing_server: str) -> None:
-    MarketDataStore(settings_for(signing_server)).write_bars(bar_table(bar_rows("AAPL", DAYS)))
+    store = MarketDataStore(settings_for(signing_server))
+    store.write_bars(bar_table(bar_rows("AAPL", DAYS)))
+    store.actions.merge([], DAYS[-1], everything=True)
     ended = subprocess.run(
         [
             Path(sys.executable).parent / "duckdb",

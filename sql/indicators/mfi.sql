@@ -1,6 +1,7 @@
 -- mfi: money flow index: the part of the money flow of the last n bars that came with a rising typical price.
 -- n: bars, n >= 2 | grain: symbol, timestamp | unit: 0 to 100 | null on the first n bars
--- source: Gene Quong and Avrum Soudack (1989); equal to TA-Lib's MFI, 0 where next to nothing traded
+-- source: Gene Quong and Avrum Soudack (1989); equal to TA-Lib's MFI:
+--   0 where next to nothing traded, and a price that differs by rounding alone has not changed
 -- look-back: n
 create or replace macro mfi(n := 14, source := 'bars') as table (
 
@@ -23,18 +24,35 @@ create or replace macro mfi(n := 14, source := 'bars') as table (
 
     ),
 
+    lagged as (
+
+        select
+            symbol,
+            timestamp,
+            bar_number,
+            price,
+            price * null_as_nan(volume) as flow,
+            lag(price) over bars_in_order as previous_price
+
+        from priced
+
+        window bars_in_order as (partition by symbol order by timestamp)
+
+    ),
+
     flows as (
 
         select
             symbol,
             timestamp,
             bar_number,
-            price * null_as_nan(volume) as flow,
-            price - lag(price) over bars_in_order as change
+            flow,
+            case
+                when abs(price - previous_price) <= 1e-14 * (price + previous_price) then 0 * (price - previous_price)
+                else price - previous_price
+            end as change
 
-        from priced
-
-        window bars_in_order as (partition by symbol order by timestamp)
+        from lagged
 
     ),
 

@@ -1,21 +1,25 @@
--- bars: the daily bars that indicators read.
--- grain: symbol, timestamp | units: USD per share, shares
--- as traded: corporate actions are not applied yet, so a split shows as a jump
+-- bars: the daily bars that indicators read: adjusted for splits, stock and cash dividends and spin-offs.
+-- grain: symbol, timestamp | units: USD per share, shares | lens: since and as_of, as in bars_raw
 create or replace view bars as
 
     select
-        symbol,
-        date,
-        timestamp,
-        open,
-        high,
-        low,
-        close,
-        vwap,
-        volume,
-        trade_count,
-        is_final
+        bars_raw.symbol,
+        bars_raw.date,
+        bars_raw.timestamp,
+        bars_raw.open * coalesce(adjustments.price_factor, 1) as open,
+        bars_raw.high * coalesce(adjustments.price_factor, 1) as high,
+        bars_raw.low * coalesce(adjustments.price_factor, 1) as low,
+        bars_raw.close * coalesce(adjustments.price_factor, 1) as close,
+        bars_raw.vwap * coalesce(adjustments.price_factor, 1) as vwap,
+        cast(round(bars_raw.volume / coalesce(adjustments.split_factor, 1)) as bigint) as volume,
+        bars_raw.trade_count,
+        bars_raw.is_final
 
-    from bars_raw;
+    from bars_raw
 
-comment on view bars is 'Daily bars that indicators read (as traded until corporate actions are applied).';
+    left join adjustments
+        on bars_raw.symbol = adjustments.symbol
+        and bars_raw.date >= adjustments.valid_from
+        and bars_raw.date < adjustments.valid_to;
+
+comment on view bars is 'Daily bars, adjusted for splits, dividends and spin-offs; what indicators read.';

@@ -1,0 +1,172 @@
+"""CorporateActionStore: the corporate actions on S3: one object, so one atomic state, with their factors."""
+
+import io
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import stamina
+
+from alchemiser_duck.corporate_actions import (
+    ACTION_SCHEMA,
+    FACTORS,
+    Action,
+    MergedActions,
+    merge_actions,
+    with_override,
+    without_override,
+)
+from alchemiser_duck.duckdb_session import DuckDBSession, Lens
+from alchemiser_duck.errors import CorruptPartition, EmptyLake, WriteConflict
+from alchemiser_duck.s3_objects import PreconditionFailed, S3Objects
+from alchemiser_duck.settings import Settings
+from alchemiser_duck.sql_text import literal
+
+KEY = "corporate_actions/corporate_actions.parquet"
+
+WRITE_ATTEMPTS = 40
+
+RECENT = timedelta(days=30)
+"""How long after its ex-date an action without a factor is tried again by a run that does not compute everything."""
+
+BEFORE = timedelta(days=366)
+"""How long before an ex-date the close before it may lie: longer than any halt that a symbol comes back from."""
+
+
+class CorporateActionStore:
+    """Corporate actions on S3: read, merge, conditional write."""
+
+    def __init__(self, settings: Settings, objects: S3Objects, session: DuckDBSession) -> None:
+        self._settings = settings
+        self._objects = objects
+        self._session = session
+
+    def merge(self, fetched: Iterable[Action], today: date, *, everything: bool) -> MergedActions:
+        """Take in fetched actions and compute the factors that are due; writes only what changes something.
+
+        Args:
+            everything: compute every factor again from the stored bars, which a restated bar may have changed; else
+                only those of new and changed actions, and of recent ones that have none yet.
+        """
+        known = list(fetched)
+        merged = merge_actions(None, ())
+        if not known and not everything:
+            return merged  # nothing can be due that the vendor does not name: S3 is not asked
+
+        def change(stored: pa.Table | None) -> pa.Table | None:
+            nonlocal merged
+            merged = merge_actions(stored, known)
+            actions = self.with_factors(merged.actions, None if everything else _due(merged, today))
+            return None if stored is not None and actions.equals(stored) else actions
+
+        self.rewrite(change)
+        return merged
+
+    def override(self, action_id: str, values: Mapping[str, Any] | None, reason: str, now: datetime) -> None:
+        """Drop an action (values None) or replace some of the vendor's fields, until `restore`.
+
+        Raises:
+            BadParameter: there is no such action or field, the value does not fit, or there is no reason.
+        """
+        self._change(lambda stored: with_override(stored, action_id, values, reason, now))
+
+    def restore(self, action_id: str) -> None:
+        """Let the vendor's word count again.
+
+        Raises:
+            BadParameter: there is no such action.
+        """
+        self._change(lambda stored: without_override(stored, action_id))
+
+    def _change(self, change: Callable[[pa.Table], pa.Table]) -> None:
+        self.rewrite(lambda stored: self.with_factors(change(_or_empty(stored))))
+
+    def rewrite(self, change: Callable[[pa.Table | None], pa.Table | None]) -> None:
+        """Replace the object by what `change` makes of it (None: leave it); again if another writer was faster.
+
+        Raises:
+            WriteConflict: other writers were faster every time.
+            CorruptPartition: the stored object is not one of ours.
+        """
+        try:
+            for attempt in stamina.retry_context(
+                on=PreconditionFailed, attempts=WRITE_ATTEMPTS, timeout=300, wait_initial=0.01, wait_max=2
+            ):
+                with attempt:
+                    found = self._objects.get(KEY)
+                    stored = self._decode(found.body) if found else None
+                    after = change(stored)
+                    if after is not None:
+                        sink = io.BytesIO()
+                        pq.write_table(after, sink, compression="zstd")
+                        self._objects.put(KEY, sink.getvalue(), replaces=found.etag if found else None)
+        except PreconditionFailed as problem:
+            raise WriteConflict(
+                f"{KEY} was replaced by others {WRITE_ATTEMPTS} times in a row: run the same command again"
+            ) from problem
+
+    def with_factors(self, actions: pa.Table, ids: frozenset[str] | None = None) -> pa.Table:
+        """The actions, the factors of some of them (None: of all) computed again from the stored bars."""
+        rows = actions.to_pylist()
+        due = [row for row in rows if ids is None or row["id"] in ids]
+        if not due:
+            return actions
+        since = min(row["ex_date"] for row in due) - BEFORE
+        factors = self._factors(pa.Table.from_pylist(due, schema=ACTION_SCHEMA), since)
+        blank = dict.fromkeys(FACTORS)
+        replaced = {row["id"]: {**row, **blank, **factors.get(row["id"], {})} for row in due}
+        return pa.Table.from_pylist([replaced.get(row["id"], row) for row in rows], schema=ACTION_SCHEMA)
+
+    def count_suspects(self, merged: MergedActions, recent: date) -> int:
+        """How many suspects concern actions that were added or changed, or days from `recent` on."""
+        days = [row["ex_date"] for row in merged.actions.to_pylist() if row["id"] in merged.ids]
+        try:
+            row = self._session.snapshot(
+                "select count(*) from corporate_action_suspects "
+                f"where date >= {literal(recent)} or id in (select id from ids_given)",
+                lens=Lens(since=min([recent, *days]) - BEFORE),
+                tables={"ids_given": pa.table({"id": pa.array(sorted(merged.ids), pa.string())})},
+            ).fetchone()
+        except EmptyLake:
+            return 0
+        return int(row[0]) if row else 0
+
+    def _factors(self, actions: pa.Table, since: date) -> dict[str, dict[str, float]]:
+        """Previous close and factors by id, as sql/relations/action_factors.sql computes them."""
+        names = ", ".join(("id", *FACTORS))
+        try:
+            rows = self._session.snapshot(
+                f"select {names} from action_factors('actions_given')",
+                lens=Lens(since=since),
+                tables={"actions_given": actions},
+            )
+        except EmptyLake:
+            return {}
+        return {row[0]: dict(zip(FACTORS, row[1:], strict=True)) for row in rows.fetchall()}
+
+    def _decode(self, body: bytes) -> pa.Table:
+        try:
+            return pq.read_table(pa.BufferReader(body)).select(ACTION_SCHEMA.names).cast(ACTION_SCHEMA)
+        except (pa.ArrowException, KeyError, ValueError, OSError) as problem:
+            raise CorruptPartition(
+                f"{self._settings.lake_url}/{KEY} is not a table of corporate actions of ours ({problem}): it was left "
+                "as it is; move it away and refresh again"
+            ) from problem
+
+
+def _due(merged: MergedActions, today: date) -> frozenset[str]:
+    """What a quick run computes, and with it all that falls on the same day of the same symbol."""
+    rows = merged.actions.to_pylist()
+    waiting = [
+        (row["symbol"], row["ex_date"])
+        for row in rows
+        if row["id"] in merged.ids or (row["price_factor"] is None and today - RECENT <= row["ex_date"] <= today)
+    ]
+    days = set(waiting)
+    return frozenset(row["id"] for row in rows if (row["symbol"], row["ex_date"]) in days)
+
+
+def _or_empty(stored: pa.Table | None) -> pa.Table:
+    return ACTION_SCHEMA.empty_table() if stored is None else stored

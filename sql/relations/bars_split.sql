@@ -1,0 +1,25 @@
+-- bars_split: daily bars adjusted for splits and stock dividends alone.
+-- grain: symbol, timestamp | units: USD per share, shares | lens: since and as_of, as in bars_raw
+create or replace view bars_split as
+
+    select
+        bars_raw.symbol,
+        bars_raw.date,
+        bars_raw.timestamp,
+        bars_raw.open * coalesce(adjustments.split_factor, 1) as open,
+        bars_raw.high * coalesce(adjustments.split_factor, 1) as high,
+        bars_raw.low * coalesce(adjustments.split_factor, 1) as low,
+        bars_raw.close * coalesce(adjustments.split_factor, 1) as close,
+        bars_raw.vwap * coalesce(adjustments.split_factor, 1) as vwap,
+        cast(round(bars_raw.volume / coalesce(adjustments.split_factor, 1)) as bigint) as volume,
+        bars_raw.trade_count,
+        bars_raw.is_final
+
+    from bars_raw
+
+    left join adjustments
+        on bars_raw.symbol = adjustments.symbol
+        and bars_raw.date >= adjustments.valid_from
+        and bars_raw.date < adjustments.valid_to;
+
+comment on view bars_split is 'Daily bars, adjusted for splits and stock dividends alone.';

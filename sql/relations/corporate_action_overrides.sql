@@ -1,0 +1,20 @@
+-- corporate_action_overrides: where the vendor's word was replaced or dropped, and why.
+-- grain: id
+create or replace view corporate_action_overrides as
+
+    select
+        id,
+        type,
+        symbol,
+        ex_date,
+        override,
+        override_values,
+        override_reason,
+        overridden_at,
+        vendor_row
+
+    from corporate_actions
+
+    where override is not null;
+
+comment on view corporate_action_overrides is 'Corporate actions that are dropped or replaced, with the reason.';

@@ -1,0 +1,35 @@
+-- corporate_actions: splits, dividends, renames, mergers …, one row each, with what they do to the prices before them.
+-- grain: id | units: cash_amount USD per share (stock_dividend: new shares per share), rates in shares
+-- factors multiply prices before ex_date; null: no effect yet, or not known | vendor_row: the vendor's row as it came
+-- override: null, 'replace' or 'drop' | lens: variable as_of hides what came after that day
+create or replace view corporate_actions as
+
+    select
+        id,
+        type,
+        symbol,
+        ex_date,
+        process_date,
+        cash_amount,
+        old_rate,
+        new_rate,
+        new_symbol,
+        special,
+        previous_close,
+        split_factor,
+        price_factor,
+        override,
+        override_values,
+        override_reason,
+        overridden_at,
+        first_seen,
+        vendor_row
+
+    from read_parquet(
+        coalesce(getvariable('corporate_actions'), getvariable('market_data') || '/corporate_actions/*.parquet')
+    )
+
+    where getvariable('as_of') is null
+        or ex_date <= getvariable('as_of')::date;
+
+comment on view corporate_actions is 'Splits, dividends, renames, mergers, with their price and split factors.';
