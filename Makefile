@@ -15,8 +15,9 @@ demo: $(DEMO) ## install, start the sandbox, refresh real bars into S3, read the
 test: $(DEV) ## run every test
 	$(BIN)/python -m pytest -n 2
 
-bench: $(DEV) ## measure the indicators beside polars, on the same bars in the same run
+bench: $(DEV) ## measure indicators beside polars, and what adjustment costs
 	$(BIN)/python tests/benchmarks/indicators.py
+	$(BIN)/python tests/benchmarks/adjustment.py
 
 check: lint types contracts test ## lint + types + import contracts + tests: what CI runs
 

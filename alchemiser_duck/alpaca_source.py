@@ -128,21 +128,25 @@ class AlpacaSource:
         self._lock = Lock()
         self.requests = 0
 
-    def daily_bars(self, symbols: list[str], start: datetime, end: datetime, sessions: int) -> Iterator[FetchedBatch]:
-        """Raw daily bars with start <= timestamp <= end, one batch of symbols at a time, as they arrive.
+    def daily_bars(
+        self, symbols: list[str], start: datetime, end: datetime, sessions: int, adjustment: str = "raw"
+    ) -> Iterator[FetchedBatch]:
+        """Daily bars with start <= timestamp <= end, one batch of symbols at a time, as they arrive.
 
         A batch that cannot be fetched comes back with all its symbols failed; the others are not touched.
 
         Args:
             sessions: how many sessions lie between start and end; sizes the batches.
+            adjustment: raw, or split, dividend or all: Alpaca's own.
 
         Raises:
             AlpacaRefused: the keys or the subscription are rejected, which no other batch would survive either.
         """
         size = max(1, min(BATCH_SYMBOLS, BATCH_ROWS // max(sessions, 1)))
         batches = [tuple(symbols[i : i + size]) for i in range(0, len(symbols), size)]
+        ask = {"start": start.isoformat(), "end": end.isoformat(), "adjustment": adjustment}
         with ThreadPoolExecutor(min(WORKERS, len(batches)) or 1) as pool:
-            pending: list[Future[FetchedBatch]] = [pool.submit(self._batch, batch, start, end) for batch in batches]
+            pending: list[Future[FetchedBatch]] = [pool.submit(self._batch, batch, ask) for batch in batches]
             try:
                 for done in as_completed(pending):
                     yield done.result()
@@ -213,28 +217,26 @@ class AlpacaSource:
             return FetchedActions({}, dict.fromkeys(symbols, str(problem)))
         return found
 
-    def _batch(self, symbols: tuple[str, ...], start: datetime, end: datetime) -> FetchedBatch:
+    def _batch(self, symbols: tuple[str, ...], ask: dict[str, str]) -> FetchedBatch:
         try:
-            tables, malformed = self._all_pages(symbols, start, end)
+            tables, malformed = self._all_pages(symbols, ask)
             return FetchedBatch(symbols, _table(tables), tuple(malformed))
         except _BadRequest as problem:
-            return self._without_culprit(symbols, start, end, problem)
+            return self._without_culprit(symbols, ask, problem)
         except AlpacaUnavailable as problem:
             return FetchedBatch(symbols, _table([]), failed=dict.fromkeys(symbols, str(problem)))
 
-    def _without_culprit(
-        self, symbols: tuple[str, ...], start: datetime, end: datetime, problem: _BadRequest
-    ) -> FetchedBatch:
+    def _without_culprit(self, symbols: tuple[str, ...], ask: dict[str, str], problem: _BadRequest) -> FetchedBatch:
         """The batch again without the symbol that Alpaca names as invalid; halved where it names none of ours."""
         if len(symbols) == 1:
             return FetchedBatch(symbols, _table([]), rejected={symbols[0]: str(problem)})
         if culprit := _culprit(problem, symbols):
             parts = [FetchedBatch((culprit,), _table([]), rejected={culprit: str(problem)})]
             rest = tuple(symbol for symbol in symbols if symbol != culprit)
-            parts.append(self._batch(rest, start, end))
+            parts.append(self._batch(rest, ask))
         else:
             half = len(symbols) // 2
-            parts = [self._batch(part, start, end) for part in (symbols[:half], symbols[half:])]
+            parts = [self._batch(part, ask) for part in (symbols[:half], symbols[half:])]
         return FetchedBatch(
             symbols,
             pa.concat_tables([part.bars for part in parts]),
@@ -243,18 +245,14 @@ class AlpacaSource:
             {symbol: reason for part in parts for symbol, reason in part.rejected.items()},
         )
 
-    def _all_pages(
-        self, symbols: tuple[str, ...], start: datetime, end: datetime
-    ) -> tuple[list[pa.Table], list[QuarantinedBar]]:
+    def _all_pages(self, symbols: tuple[str, ...], ask: dict[str, str]) -> tuple[list[pa.Table], list[QuarantinedBar]]:
         tables: list[pa.Table] = []
         malformed: list[QuarantinedBar] = []
         query = {
             "symbols": ",".join(symbols),
             "timeframe": "1Day",
-            "start": start.isoformat(),
-            "end": end.isoformat(),
+            **ask,
             "limit": PAGE_ROWS,
-            "adjustment": "raw",
             "feed": self._settings.feed,
             "sort": "asc",
         }

@@ -30,6 +30,7 @@ from alchemiser_duck.sql_text import Scalar, identifier, literal, literal_list
 from alchemiser_duck.suggestions import did_you_mean
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from duckdb import DuckDBPyRelation
 
     from alchemiser_duck.alpaca_source import AlpacaSource
@@ -250,6 +251,10 @@ class CachedMarketDataAdapter:
             EmptyLake, StorageError: the lake cannot be read.
         """
         return self._session.select(query, parameters, Lens(as_of=self._as_of))
+
+    def beside(self, query: str, parameters: Parameters, tables: "Mapping[str, pa.Table]") -> "DuckDBPyRelation":
+        """The rows of a SELECT over the layer and some Arrow tables, which it reads by these names."""
+        return self._session.snapshot(query, parameters, Lens(as_of=self._as_of), tables)
 
     def indicators(self) -> "DuckDBPyRelation":
         """The indicators that there are, built-in and the user's own: one row each, by name.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import typer.core
 from typer.exceptions import TyperException
 
 from alchemiser_duck.errors import AlchemiserDuckError, BadParameter, ExitCode
@@ -231,6 +232,105 @@ def _own_folder() -> Path | None:
     return Path(own) if own else None
 
 
+class _ActionsGroup(typer.core.TyperGroup):
+    """`actions AAPL` is `actions list AAPL`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+actions_app = typer.Typer(
+    cls=_ActionsGroup,
+    help="Corporate actions: list them with their factors, find what is suspicious, override the vendor.",
+    epilog="Example: alchemiser-duck actions AAPL",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+app.add_typer(actions_app, name="actions")
+
+
+@actions_app.command("list", epilog="Example: alchemiser-duck actions list AAPL --format json")
+def list_actions(
+    symbols: Annotated[list[str], typer.Argument(help="Tickers.")],
+    as_of: AsOfOption = None,
+    form: FormatOption = OutputFormat.TABLE,
+    path: OutputOption = None,
+    limit: LimitOption = None,
+) -> None:
+    """List the corporate actions of some symbols with what they do to prices."""
+    from alchemiser_duck.sql_text import literal_list
+
+    query = (
+        "select symbol, ex_date, type, cash_amount, old_rate, new_rate, new_symbol, previous_close, split_factor, "
+        f"price_factor, override, id from corporate_actions where symbol in ({literal_list(symbols)}) "
+        "order by symbol, ex_date, id"
+    )
+    _write(_adapter(as_of).sql(query), form, path, limit)
+
+
+@actions_app.command(epilog="Example: alchemiser-duck actions suspects")
+def suspects(form: FormatOption = OutputFormat.TABLE, path: OutputOption = None, limit: LimitOption = None) -> None:
+    """List actions and overnight moves that do not fit each other; exit 4 where there are any."""
+    result = _adapter(None).sql("from corporate_action_suspects order by date desc, symbol")
+    _write(result, form, path, limit)
+    if len(result):
+        raise typer.Exit(ExitCode.BAD_DATA)
+
+
+@actions_app.command(epilog="Example: alchemiser-duck actions verify AAPL")
+def verify(
+    symbol: Annotated[str, typer.Argument(help="A ticker.")],
+    form: FormatOption = OutputFormat.TABLE,
+    path: OutputOption = None,
+) -> None:
+    """Compare adjusted closes with Alpaca's own, for splits alone and for everything."""
+    from alchemiser_duck import narration
+    from alchemiser_duck.action_verification import verify as compare
+    from alchemiser_duck.alpaca_source import AlpacaSource
+    from alchemiser_duck.settings import Settings
+
+    settings = Settings.from_environment()
+    rows = compare(_adapter(None), AlpacaSource(settings), symbol)
+    _write(rows, form, path, None)
+    narration.say(
+        "Alpaca rounds to cents and takes a dividend off the close of its ex-date, this layer off the close before: "
+        "expected_at_most is what that explains"
+    )
+    if any(row["largest_difference"] > row["expected_at_most"] for row in rows.to_pylist()):
+        raise typer.Exit(ExitCode.BAD_DATA)
+
+
+@actions_app.command(epilog="Example: alchemiser-duck actions override ID --set new_rate=2 --set old_rate=1 --reason …")
+def override(
+    action_id: Annotated[str, typer.Argument(help="The action's id, as `actions list` shows it.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why, for whoever reads it later.")],
+    values: Annotated[
+        list[str] | None, typer.Option("--set", help="A field of the vendor's and its value; repeatable.")
+    ] = None,
+    drop: Annotated[bool, typer.Option("--drop", help="The action did not happen.")] = False,
+) -> None:
+    """Replace some of an action's fields, or drop it; adjusted prices follow at once."""
+    if bool(values) == drop:
+        raise BadParameter("say either --set field=value, or --drop")
+    given = None if drop else dict(_parameter(text) for text in values or ())
+    _action_store().override(action_id, given, reason, datetime.now(UTC))
+
+
+@actions_app.command(epilog="Example: alchemiser-duck actions restore ID")
+def restore(action_id: Annotated[str, typer.Argument(help="The action's id.")]) -> None:
+    """Take an override back: the vendor's word counts again."""
+    _action_store().restore(action_id)
+
+
+def _action_store() -> Any:
+    from alchemiser_duck.market_data_store import MarketDataStore
+
+    return MarketDataStore().actions
+
+
 @app.command(epilog='Example: alchemiser-duck sql "select symbol, rsi from rsi(14) order by timestamp desc limit 5"')
 def sql(
     query: Annotated[str, typer.Argument(help="One SELECT-like statement; - reads it from stdin.")],
@@ -350,6 +450,11 @@ def _show_report(report: Any, form: OutputFormat, path: Path | None, limit: int 
         f"{report.s3_requests} S3 requests, {report.s3_bytes_sent:,} bytes sent, {report.s3_bytes_received:,} "
         f"received, {report.seconds:.1f} s"
     )
+    if report.actions_added or report.actions_changed or report.new_suspects:
+        narration.say(
+            f"corporate actions: {report.actions_added:,} new, {report.actions_changed:,} changed, "
+            f"{report.new_suspects:,} suspicious (alchemiser-duck actions suspects)"
+        )
     for bar in report.quarantined[:20]:
         narration.warning(f"not stored: {bar.symbol} {bar.timestamp}: {bar.reason}")
     if len(report.quarantined) > 20:

@@ -1,5 +1,9 @@
 """Corporate actions at query time: adjusted prices that are right today, and right as of any past day."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -14,8 +18,11 @@ from hypothesis import strategies as st
 
 from alchemiser_duck import CachedMarketDataAdapter, DataRefreshService, MarketDataStore, Settings
 from alchemiser_duck import exchange_calendar as calendar
+from alchemiser_duck.action_verification import verify
+from alchemiser_duck.alpaca_source import AlpacaSource
 from alchemiser_duck.corporate_actions import read_actions
 from alchemiser_duck.errors import BadParameter
+from alchemiser_duck.sandbox import Sandbox
 from alchemiser_duck.sandbox.alpaca_server import AlpacaServer
 
 REAL = pq.read_table(ROOT / "alchemiser_duck" / "sandbox" / "data" / "real_bars.parquet")
@@ -306,3 +313,54 @@ def test_what_alpaca_cannot_tell_of_actions_never_costs_the_bars(alpaca: AlpacaS
         alpaca.data.actions["cash_dividends"].pop()
     assert report.changes.added > 300
     assert [bar.reason for bar in report.quarantined] == ["corporate action in cash_dividends: ex_date is missing"]
+
+
+def test_what_became_of_a_symbol_is_visible(settings: Settings) -> None:
+    adapter = stored(settings, {"FB": [100.0] * 5, "KEPT": [10.0] * 5})
+    renamed = vendor("name_changes", DAYS[3].isoformat(), old_symbol="FB", new_symbol="META")
+    merged = vendor("stock_mergers", DAYS[4].isoformat(), acquiree_symbol="FB", acquirer_symbol="OTHER",
+                    effective_date=DAYS[4].isoformat())  # fmt: skip
+    take_in(settings, [renamed, merged], DAYS[-1])
+    rows = adapter.sql("select symbol, ended_on, ended_by, successor from symbols order by symbol").fetchall()
+    assert rows == [("FB", DAYS[4], "stock_merger", "OTHER"), ("KEPT", None, None, None)]
+    rows = adapter.as_of(DAYS[3]).sql("select ended_by, successor from symbols where symbol = 'FB'").fetchall()
+    assert rows == [("name_change", "META")]
+
+
+def test_verification_finds_alpacas_own_numbers_near(adapter: CachedMarketDataAdapter, box: Sandbox) -> None:
+    """Real prices, adjusted by the stand-in as Alpaca does: cents and the other dividend formula explain it all."""
+    for symbol in ("AAPL", "IBM"):
+        for row in verify(adapter, AlpacaSource(box.settings()), symbol).to_pylist():
+            assert row["sessions"] == 3270
+            assert 0 < row["largest_difference"] <= row["expected_at_most"] < 0.03
+
+
+def command(settings: Settings, box: Sandbox, *arguments: str) -> subprocess.CompletedProcess[str]:
+    variables = box.environment | {"MARKET_DATA_BUCKET": settings.market_data_bucket}
+    return subprocess.run(
+        [sys.executable, "-m", "alchemiser_duck", "actions", *arguments],
+        env={"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_commands_list_verify_override_and_restore(settings: Settings, box: Sandbox) -> None:
+    DataRefreshService(settings).overnight(["AAPL"], start=date(2024, 1, 2), now=MORNING)
+    listed = json.loads(command(settings, box, "AAPL", "--format", "json").stdout)
+    assert [row["type"] for row in listed] == ["cash_dividend"] * 3
+    assert all(0.98 < row["price_factor"] < 1 for row in listed)
+    chosen = listed[-1]["id"]
+    assert command(settings, box, "override", chosen, "--set", "rate=5", "--reason", "misprint").returncode == 0
+    changed = json.loads(command(settings, box, "list", "AAPL", "--format", "json").stdout)[-1]
+    assert (changed["cash_amount"], changed["override"]) == (5, "replace")
+    assert changed["price_factor"] < listed[-1]["price_factor"]
+    wrong = command(settings, box, "override", chosen, "--reason", "neither")
+    assert (wrong.returncode, "either --set" in wrong.stderr) == (2, True)
+    assert command(settings, box, "restore", chosen).returncode == 0
+    assert json.loads(command(settings, box, "AAPL", "--format", "json").stdout) == listed
+    assert command(settings, box, "suspects").returncode == 0
+    checked = command(settings, box, "verify", "AAPL", "--format", "json")
+    assert checked.returncode == 0, checked.stderr
+    assert [row["adjustment"] for row in json.loads(checked.stdout)] == ["split", "all"]

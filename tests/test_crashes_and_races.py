@@ -93,7 +93,7 @@ def test_killed_at_any_request_the_next_run_completes_the_job(
         for symbol in SYMBOLS:
             assert closes(partial.read_bars(), symbol) == served_closes(box.alpaca, symbol)
         index += 1
-    # the listing; two partitions, read and written; the neighbour's feed; the actions, read, computed from the bars, and
+    # the listing; two partitions, read and written; the neighbour's feed; the actions, read, computed from bars and
     # written; their suspects counted; the run's record
     assert killed > 10
     assert closes(stored, "AAPL") == complete

@@ -1,16 +1,57 @@
--- symbols: what is stored of each symbol.
+-- symbols: what is stored of each symbol, and what became of it.
 -- grain: symbol | seen through the lens: since and as_of narrow what is counted
+-- ended_by: the newest rename, merger, redemption or removal; successor: the symbol that shares turned into, if any
 create or replace view symbols as
 
+    with
+
+    endings as (
+
+        select
+            symbol,
+            max(ex_date) as ended_on,
+            arg_max(type, ex_date) as ended_by,
+            arg_max(new_symbol, ex_date) as successor
+
+        from corporate_actions
+
+        where type in (
+                'name_change', 'cash_merger', 'stock_merger', 'stock_and_cash_merger', 'redemption',
+                'worthless_removal', 'reorganization'
+            )
+            and override is distinct from 'drop'
+
+        group by symbol
+
+    ),
+
+    stored as (
+
+        select
+            symbol,
+            min(date) as first_date,
+            max(date) as last_date,
+            count(*) as bars,
+            count(*) filter (where not is_final) as provisional_bars
+
+        from bars_raw
+
+        group by symbol
+
+    )
+
     select
-        symbol,
-        min(date) as first_date,
-        max(date) as last_date,
-        count(*) as bars,
-        count(*) filter (where not is_final) as provisional_bars
+        stored.symbol,
+        stored.first_date,
+        stored.last_date,
+        stored.bars,
+        stored.provisional_bars,
+        endings.ended_on,
+        endings.ended_by,
+        endings.successor
 
-    from bars_raw
+    from stored
 
-    group by symbol;
+    left join endings using (symbol);
 
-comment on view symbols is 'First and last session and number of bars of each stored symbol.';
+comment on view symbols is 'What is stored of each symbol: first and last session, bars; renames, mergers, removals.';
