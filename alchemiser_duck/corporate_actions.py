@@ -152,6 +152,8 @@ def _values(kind: str, row: Mapping[str, Any]) -> Action:
             values[ours] = value
         else:
             values[ours] = _amount(theirs, value)
+    if row.get("currency") not in (None, "", "USD"):
+        values["cash_amount"] = None  # not in the currency of the prices: no factor, and a suspect
     return values
 
 

@@ -125,6 +125,32 @@ def test_a_spin_off_is_worth_its_first_close_and_flagged_without_one(settings: S
     assert suspects == [("ORPHAN", "not derived")]
 
 
+def test_the_same_action_under_two_ids_is_applied_once(settings: Settings) -> None:
+    """A regular and a special dividend of the same amount are two; whichever copy is dropped, the other counts."""
+    adapter = stored(settings, {"A": [100.0] * 10})
+    day = DAYS[5].isoformat()
+    rows = [dividend("A", day, 5, id="a"), dividend("A", day, 5, id="b"), split("A", DAYS[7].isoformat(), 2, id="c"),
+            split("A", DAYS[7].isoformat(), 2, id="d")]  # fmt: skip
+    take_in(settings, rows, DAYS[-1])
+    assert closes(adapter, "A")[0] == pytest.approx(95 / 2)
+    suspects = adapter.sql("select id from corporate_action_suspects where suspicion = 'duplicate' order by id")
+    assert suspects.fetchall() == [("b",), ("d",)]
+    MarketDataStore(settings).actions.override("a", None, "sent twice", MORNING)
+    assert closes(adapter, "A")[0] == pytest.approx(95 / 2)
+    special = dividend("A", day, 5, id="e")
+    special[1]["special"] = True
+    take_in(settings, [special], DAYS[-1])
+    assert closes(adapter, "A")[0] == pytest.approx(90 / 2)
+
+
+def test_a_dividend_in_another_currency_is_flagged_not_applied(settings: Settings) -> None:
+    adapter = stored(settings, {"ADR": [100.0] * 10})
+    take_in(settings, [dividend("ADR", DAYS[5].isoformat(), 2.5, currency="EUR")], DAYS[-1])
+    assert closes(adapter, "ADR") == [100.0] * 10
+    suspects = adapter.sql("select symbol, suspicion from corporate_action_suspects").fetchall()
+    assert suspects == [("ADR", "not derived")]
+
+
 def test_an_announced_action_has_no_effect_before_its_day(settings: Settings) -> None:
     adapter = stored(settings, {"A": [100.0] * 10})
     coming = DAYS[10]

@@ -2,7 +2,8 @@
 -- grain: id | actions: a relation of the shape of corporate_actions
 -- split: old_rate / new_rate; stock dividend: 1 / (1 + rate); cash dividend: 1 - amount / previous close, the close in
 -- terms of the shares after a split of the same day; spin-off: as a dividend of the new shares, at their first close.
--- Dividends of one day add up. Null before the ex-date has come, and where a factor cannot be known.
+-- Dividends of one day add up. Null before the ex-date has come, where a factor cannot be known, and for the second of
+-- two actions that say the same under different ids.
 create or replace macro action_factors(actions := 'corporate_actions') as table (
 
     with
@@ -20,7 +21,11 @@ create or replace macro action_factors(actions := 'corporate_actions') as table 
                 when type = 'stock_dividend' then 1 / (1 + cash_amount)
             end as split_factor,
             case when type = 'cash_dividend' then cash_amount end as cash_amount,
-            case when type = 'spin_off' then new_rate / old_rate end as new_shares
+            case when type = 'spin_off' then new_rate / old_rate end as new_shares,
+            row_number() over (
+                partition by symbol, type, ex_date, cash_amount, old_rate, new_rate, new_symbol, special
+                order by id
+            ) as copy
 
         from query_table(actions)
 
@@ -46,7 +51,7 @@ create or replace macro action_factors(actions := 'corporate_actions') as table 
             due.*,
             bars_raw.close as previous_close
 
-        from due
+        from (from due where copy = 1) as due
 
         asof left join bars_raw
             on due.symbol = bars_raw.symbol

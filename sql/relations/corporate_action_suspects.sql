@@ -58,6 +58,24 @@ create or replace view corporate_action_suspects as
 
     ),
 
+    duplicates as (
+
+        select
+            id,
+            symbol,
+            ex_date
+
+        from corporate_actions
+
+        where override is distinct from 'drop'
+
+        qualify row_number() over (
+            partition by symbol, type, ex_date, cash_amount, old_rate, new_rate, new_symbol, special
+            order by id
+        ) > 1
+
+    ),
+
     findings as (
 
         select
@@ -94,19 +112,9 @@ create or replace view corporate_action_suspects as
             ex_date as date,
             id,
             'duplicate' as suspicion,
-            'the same action is there under another id' as detail
+            'the same action is there under another id: it is applied once' as detail
 
-        from (
-            select
-                *,
-                row_number() over (
-                    partition by symbol, type, ex_date, cash_amount, old_rate, new_rate, new_symbol order by id
-                ) as copy
-            from corporate_actions
-            where override is distinct from 'drop'
-        )
-
-        where copy > 1
+        from duplicates
 
         union all
 
@@ -144,6 +152,7 @@ create or replace view corporate_action_suspects as
         where type in ('cash_dividend', 'spin_off', 'forward_split', 'reverse_split', 'stock_dividend', 'unit_split')
             and override is distinct from 'drop'
             and (previous_close is null or price_factor is null)
+            and id not in (select id from duplicates)
 
     )
 
