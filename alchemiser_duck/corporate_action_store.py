@@ -6,6 +6,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import stamina
 
@@ -109,19 +110,21 @@ class CorporateActionStore:
 
     def with_factors(self, actions: pa.Table, ids: frozenset[str] | None = None) -> pa.Table:
         """The actions, the factors of some of them (None: of all) computed again from the stored bars."""
-        rows = actions.to_pylist()
-        due = [row for row in rows if ids is None or row["id"] in ids]
-        if not due:
+        is_due = pa.repeat(True, len(actions)) if ids is None else pc.is_in(actions["id"], pa.array(ids, pa.string()))
+        due = actions.filter(is_due)
+        if not due.num_rows:
             return actions
-        since = min(row["ex_date"] for row in due) - BEFORE
-        factors = self._factors(pa.Table.from_pylist(due, schema=ACTION_SCHEMA), since)
-        blank = dict.fromkeys(FACTORS)
-        replaced = {row["id"]: {**row, **blank, **factors.get(row["id"], {})} for row in due}
-        return pa.Table.from_pylist([replaced.get(row["id"], row) for row in rows], schema=ACTION_SCHEMA)
+        factors = self._factors(due, pc.min(due["ex_date"]).as_py() - BEFORE)
+        found = pc.index_in(actions["id"], factors["id"])
+        for name in FACTORS:
+            column = pc.if_else(is_due, factors[name].combine_chunks().take(found), actions[name])
+            actions = actions.set_column(actions.schema.get_field_index(name), name, column)
+        return actions.cast(ACTION_SCHEMA)
 
     def count_suspects(self, merged: MergedActions, recent: date) -> int:
         """How many suspects concern actions that were added or changed, or days from `recent` on."""
-        days = [row["ex_date"] for row in merged.actions.to_pylist() if row["id"] in merged.ids]
+        touched = merged.actions.filter(pc.is_in(merged.actions["id"], pa.array(merged.ids, pa.string())))
+        days = touched["ex_date"].to_pylist()
         try:
             row = self._session.snapshot(
                 "select count(*) from corporate_action_suspects "
@@ -133,18 +136,18 @@ class CorporateActionStore:
             return 0
         return int(row[0]) if row else 0
 
-    def _factors(self, actions: pa.Table, since: date) -> dict[str, dict[str, float]]:
-        """Previous close and factors by id, as sql/relations/action_factors.sql computes them."""
-        names = ", ".join(("id", *FACTORS))
+    def _factors(self, actions: pa.Table, since: date) -> pa.Table:
+        """Id, previous close and factors, as sql/relations/action_factors.sql computes them; empty without bars."""
+        names = ("id", *FACTORS)
         try:
             rows = self._session.snapshot(
-                f"select {names} from action_factors('actions_given')",
+                f"select {', '.join(names)} from action_factors('actions_given')",
                 lens=Lens(since=since),
                 tables={"actions_given": actions},
             )
         except EmptyLake:
-            return {}
-        return {row[0]: dict(zip(FACTORS, row[1:], strict=True)) for row in rows.fetchall()}
+            return ACTION_SCHEMA.empty_table().select(names)
+        return rows.to_arrow_table()
 
     def _decode(self, body: bytes) -> pa.Table:
         try:
@@ -158,13 +161,12 @@ class CorporateActionStore:
 
 def _due(merged: MergedActions, today: date) -> frozenset[str]:
     """What a quick run computes, and with it all that falls on the same day of the same symbol."""
-    rows = merged.actions.to_pylist()
-    waiting = [
+    rows = merged.actions.select(["id", "symbol", "ex_date", "price_factor"]).to_pylist()
+    days = {
         (row["symbol"], row["ex_date"])
         for row in rows
         if row["id"] in merged.ids or (row["price_factor"] is None and today - RECENT <= row["ex_date"] <= today)
-    ]
-    days = set(waiting)
+    }
     return frozenset(row["id"] for row in rows if (row["symbol"], row["ex_date"]) in days)
 
 

@@ -11,6 +11,7 @@ from datetime import date, datetime
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from alchemiser_duck.bars import QuarantinedBar
 from alchemiser_duck.errors import BadParameter
@@ -174,27 +175,35 @@ def _amount(name: str, value: Any) -> float:
 
 def merge_actions(stored: pa.Table | None, fetched: Iterable[Action]) -> MergedActions:
     """Stored and fetched actions, one per id; the vendor's newest row wins, overrides and factors stay."""
-    rows = {row["id"]: row for row in (stored.to_pylist() if stored is not None else ())}
-    added = changed = 0
-    touched: set[str] = set()
+    stored = ACTION_SCHEMA.empty_table() if stored is None else stored
+    position = {action_id: index for index, action_id in enumerate(stored["id"].to_pylist())}
+    vendor_rows = stored["vendor_row"].to_pylist()
+    fresh: dict[str, Action] = {}
     for action in fetched:
-        old = rows.get(action["id"])
-        if old is None:
-            added += action["id"] not in touched
-        elif old["vendor_row"] == action["vendor_row"]:
-            continue
+        index = position.get(action["id"])
+        if index is None:
+            fresh[action["id"]] = action
+        elif vendor_rows[index] == action["vendor_row"]:
+            fresh.pop(action["id"], None)
         else:
-            changed += action["id"] not in touched
+            old = stored.slice(index, 1).to_pylist()[0]
             kept = ("override", "override_values", "override_reason", "overridden_at", "first_seen", *FACTORS)
-            action = _with_override({**action, **{name: old[name] for name in kept}})
-        rows[action["id"]] = action
-        touched.add(action["id"])
-    return MergedActions(_table(rows.values()), added, changed, frozenset(touched))
+            fresh[action["id"]] = _with_override({**action, **{name: old[name] for name in kept}})
+    if not fresh:
+        return MergedActions(stored, 0, 0, frozenset())
+    ids = pa.array(sorted(fresh), pa.string())
+    others = stored.filter(pc.invert(pc.is_in(stored["id"], ids)))
+    added = len(fresh.keys() - position.keys())
+    merged = _sorted(pa.concat_tables([others, pa.Table.from_pylist(list(fresh.values()), schema=ACTION_SCHEMA)]))
+    return MergedActions(merged, added, len(fresh) - added, frozenset(fresh))
+
+
+def _sorted(actions: pa.Table) -> pa.Table:
+    return actions.sort_by([("symbol", "ascending"), ("ex_date", "ascending"), ("id", "ascending")])
 
 
 def _table(rows: Iterable[Action]) -> pa.Table:
-    ordered = sorted(rows, key=lambda row: (row["symbol"], row["ex_date"], row["id"]))
-    return pa.Table.from_pylist(ordered, schema=ACTION_SCHEMA)
+    return _sorted(pa.Table.from_pylist(list(rows), schema=ACTION_SCHEMA))
 
 
 def _with_override(action: Action) -> Action:
