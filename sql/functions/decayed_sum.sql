@@ -1,6 +1,9 @@
 -- decayed_sum: y_t = q * y_(t-1) + x_t without recursion; the first seed_bars values are added up as they are.
 -- x: a column, null before the first bar | weights: decay_weights(…) with the same q | needs columns symbol, timestamp
--- null until the seed is complete; NaN from a NaN on
+-- means something from bar seed_bars on; NaN from a NaN on
+--
+-- Of the block before, the newer half is enough: the older one weighs less than 1e-140, and histories shorter than
+-- half a block then cost next to nothing there.
 create or replace macro decayed_sum(x, weights, q) as (
 
     weights.factor * (
@@ -10,7 +13,7 @@ create or replace macro decayed_sum(x, weights, q) as (
             rows between greatest(weights.block, 0) preceding and current row
         )
         + pow(q, decay_rows(q)) * coalesce(
-            sum(x / weights.factor) over (
+            sum(x / weights.factor) filter (weights.block >= decay_rows(q) // 2) over (
                 partition by symbol
                 order by timestamp
                 rows between greatest(weights.two_blocks, 0) preceding and greatest(weights.block, 0) + 1 preceding
