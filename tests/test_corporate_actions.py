@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -41,6 +42,11 @@ def split(symbol: str, day: str, new: float, old: float = 1, **more: Any) -> tup
 
 def dividend(symbol: str, day: str, rate: float, **more: Any) -> tuple[str, dict[str, Any]]:
     return vendor("cash_dividends", day, symbol=symbol, rate=rate, special=False, foreign=False, **more)
+
+
+def new_lake(make_settings: Callable[..., Settings]) -> Settings:
+    """A prefix of its own: each example of a property begins with nothing."""
+    return make_settings(MARKET_DATA_BUCKET=f"{make_settings().bucket}/{uuid.uuid4().hex}")
 
 
 def take_in(settings: Settings, rows: list[tuple[str, dict[str, Any]]], today: date, *, everything: bool = True) -> Any:
@@ -216,7 +222,7 @@ def test_a_restated_bar_restates_its_factor(settings: Settings) -> None:
     assert closes(adapter, "A")[0] == pytest.approx(80.0)
 
 
-@hypothesis_settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_order_and_any_split_of_days_gives_the_same(make_settings: Callable[..., Settings], data: Any) -> None:
     """Bars and actions in parts, in any order, before, on or after their day, equal everything at once."""
@@ -224,7 +230,7 @@ def test_any_order_and_any_split_of_days_gives_the_same(make_settings: Callable[
     days = data.draw(st.lists(st.integers(1, 11), min_size=3, max_size=3))
     rows = [split("A", DAYS[days[0]].isoformat(), 2), dividend("A", DAYS[days[1]].isoformat(), 1.5),
             dividend("A", DAYS[days[2]].isoformat(), 2.5, id="another")]  # fmt: skip
-    at_once, in_parts = make_settings(), make_settings()
+    at_once, in_parts = new_lake(make_settings), new_lake(make_settings)
     expected = stored(at_once, {"A": prices})
     take_in(at_once, rows, DAYS[-1])
     pieces = [("bar", i) for i in range(12)] + [("action", i) for i in range(3)]
@@ -237,6 +243,32 @@ def test_any_order_and_any_split_of_days_gives_the_same(make_settings: Callable[
     take_in(in_parts, [], DAYS[-1])
     adapter = CachedMarketDataAdapter(in_parts, clock=lambda: datetime(2024, 4, 1, 8, tzinfo=UTC))
     assert adapter.bars(["A"]).fetchall() == expected.bars(["A"]).fetchall()
+
+
+@hypothesis_settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_returns_are_total_returns_and_the_past_differs_by_one_factor(
+    make_settings: Callable[..., Settings], data: Any
+) -> None:
+    """Random prices, a split, its reversal and dividends on random days."""
+    raw = data.draw(st.lists(st.floats(20, 200), min_size=15, max_size=15))
+    days = data.draw(st.lists(st.integers(1, 14), min_size=4, max_size=4, unique=True))
+    ratio, rate = data.draw(st.sampled_from([2, 3, 10, 1.5])), data.draw(st.floats(0.01, 1.9))
+    settings = new_lake(make_settings)
+    adapter = stored(settings, {"A": raw})
+    rows = [split("A", DAYS[days[0]].isoformat(), ratio), split("A", DAYS[days[1]].isoformat(), 1, ratio),
+            dividend("A", DAYS[days[2]].isoformat(), rate), dividend("A", DAYS[days[3]].isoformat(), rate)]  # fmt: skip
+    take_in(settings, rows, DAYS[-1])
+    shares, paid = {days[0]: ratio, days[1]: 1 / ratio}, {days[2]: rate, days[3]: rate}
+    expected = [raw[i] * shares.get(i, 1) / (raw[i - 1] - paid.get(i, 0)) for i in range(1, 15)]
+    now = np.array(closes(adapter, "A"))
+    assert now[1:] / now[:-1] == pytest.approx(expected, rel=1e-9)
+    assert closes(adapter, "A", "split")[: min(days[:2])] == pytest.approx(raw[: min(days[:2])], rel=1e-12)  # cancelled
+    day = data.draw(st.integers(0, 13))
+    then = np.array(closes(adapter.as_of(DAYS[day]), "A"))
+    assert len(then) == day + 1
+    assert then[-1] == raw[day]
+    assert now[: day + 1] / then == pytest.approx(np.full(day + 1, now[day] / then[-1]), rel=1e-9)
 
 
 def test_a_lake_without_actions_reads_as_traded(settings: Settings) -> None:
