@@ -27,16 +27,7 @@ def signing_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         chosen.bind(("127.0.0.1", 0))
         port = chosen.getsockname()[1]
     program = Path(sys.executable).parent / "rclone"
-    arguments = [
-        "serve",
-        "s3",
-        "--addr",
-        f"127.0.0.1:{port}",
-        "--auth-key",
-        f"{KEY},{SECRET}",
-        "--dir-cache-time",
-        "0s",
-    ]
+    arguments = ["serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", f"{KEY},{SECRET}"]
     process = subprocess.Popen(
         [program, *arguments, str(tmp_path)],
         stderr=subprocess.DEVNULL,
