@@ -8,12 +8,12 @@
 create or replace macro decay_weights(bar_number, seed_bars, q) as (
 
     struct_pack(
-        factor := pow(q, (greatest(bar_number, seed_bars, 1) - 1) % decay_rows(q)),
+        factor := pow(q, (greatest(bar_number, seed_bars) - 1) % decay_rows(q)),
         -- bars back to the beginning of the block, and of the block before (equal where there is none)
-        block := cast((greatest(bar_number, seed_bars, 1) - 1) % decay_rows(q) as integer),
+        block := cast((greatest(bar_number, seed_bars) - 1) % decay_rows(q) as integer),
         two_blocks := cast(
             case when bar_number > decay_rows(q) then decay_rows(q) else 0 end
-            + (greatest(bar_number, seed_bars, 1) - 1) % decay_rows(q) as integer
+            + (greatest(bar_number, seed_bars) - 1) % decay_rows(q) as integer
         )
     )
 
