@@ -90,8 +90,8 @@ def verify(adapter: CachedMarketDataAdapter, source: AlpacaSource, symbol: str) 
     parts = []
     for adjustment, relation in (("split", "bars_split"), ("all", "bars")):
         batches = list(source.daily_bars([symbol], start, end, len(days), adjustment=adjustment))
-        for reason in (reason for batch in batches for reason in (batch.failed | batch.rejected).values()):
-            raise AlpacaUnavailable(reason)
+        if reasons := [reason for batch in batches for reason in (batch.failed | batch.rejected).values()]:
+            raise AlpacaUnavailable(reasons[0])
         theirs = pa.concat_tables([batch.bars for batch in batches])
         if not theirs.num_rows:
             raise BadParameter(f"Alpaca has no bar of {symbol!r} from {days[0]} to {days[-1]}: nothing to compare with")

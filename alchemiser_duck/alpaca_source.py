@@ -205,13 +205,9 @@ class AlpacaSource:
                 lists = answer["corporate_actions"] or {}
                 found.add(FetchedActions({kind: list(rows or ()) for kind, rows in lists.items()}, {}))
         except _BadRequest as problem:
-            if len(symbols) == 1:
-                return FetchedActions({}, {symbols[0]: str(problem)})
-            culprit = _culprit(problem, symbols)
-            half = len(symbols) // 2
-            rest = tuple(symbol for symbol in symbols if symbol != culprit)
-            found = FetchedActions({}, {culprit: str(problem)} if culprit else {})
-            for part in (rest,) if culprit else (symbols[:half], symbols[half:]):
+            culprit, parts = _without_culprit(problem, symbols)
+            found = FetchedActions({}, dict.fromkeys(culprit, str(problem)))
+            for part in parts:
                 found.add(self._actions_batch(part, first, last))
         except AlpacaUnavailable as problem:
             return FetchedActions({}, dict.fromkeys(symbols, str(problem)))
@@ -222,21 +218,15 @@ class AlpacaSource:
             tables, malformed = self._all_pages(symbols, ask)
             return FetchedBatch(symbols, _table(tables), tuple(malformed))
         except _BadRequest as problem:
-            return self._without_culprit(symbols, ask, problem)
+            return self._batch_again(symbols, ask, problem)
         except AlpacaUnavailable as problem:
             return FetchedBatch(symbols, _table([]), failed=dict.fromkeys(symbols, str(problem)))
 
-    def _without_culprit(self, symbols: tuple[str, ...], ask: dict[str, str], problem: _BadRequest) -> FetchedBatch:
-        """The batch again without the symbol that Alpaca names as invalid; halved where it names none of ours."""
-        if len(symbols) == 1:
-            return FetchedBatch(symbols, _table([]), rejected={symbols[0]: str(problem)})
-        if culprit := _culprit(problem, symbols):
-            parts = [FetchedBatch((culprit,), _table([]), rejected={culprit: str(problem)})]
-            rest = tuple(symbol for symbol in symbols if symbol != culprit)
-            parts.append(self._batch(rest, ask))
-        else:
-            half = len(symbols) // 2
-            parts = [self._batch(part, ask) for part in (symbols[:half], symbols[half:])]
+    def _batch_again(self, symbols: tuple[str, ...], ask: dict[str, str], problem: _BadRequest) -> FetchedBatch:
+        """The batch in the parts that are left of it when one of its symbols is not to be asked for."""
+        culprit, remaining = _without_culprit(problem, symbols)
+        parts = [FetchedBatch(culprit, _table([]), rejected=dict.fromkeys(culprit, str(problem)))]
+        parts += [self._batch(part, ask) for part in remaining]
         return FetchedBatch(
             symbols,
             pa.concat_tables([part.bars for part in parts]),
@@ -346,10 +336,17 @@ def _translated(address: str) -> Iterator[None]:
 _MALFORMED = (pa.ArrowException, AttributeError, KeyError, OverflowError, TypeError, ValueError)
 
 
-def _culprit(problem: _BadRequest, symbols: tuple[str, ...]) -> str | None:
-    """The symbol that Alpaca names as invalid, if it is one of ours."""
+def _without_culprit(
+    problem: _BadRequest, symbols: tuple[str, ...]
+) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """The symbol that Alpaca names as invalid, and what to ask for again; two halves where it names none of ours."""
     named = re.search(r"invalid symbol:?\s*([^\s\"}]+)", str(problem))
-    return named.group(1) if named and named.group(1) in symbols else None
+    culprit = symbols[0] if len(symbols) == 1 else named.group(1) if named else None
+    rest = tuple(symbol for symbol in symbols if symbol != culprit)
+    if culprit is not None and len(rest) < len(symbols):
+        return (culprit,), (rest,) if rest else ()
+    half = len(symbols) // 2
+    return (), (symbols[:half], symbols[half:])
 
 
 def _plain(body: str) -> str:

@@ -26,7 +26,7 @@ from alchemiser_duck.errors import (
 )
 from alchemiser_duck.settings import Settings
 from alchemiser_duck.sql_catalog import IndicatorCall, SqlFile, built_in_files, indicator_file, indicator_files
-from alchemiser_duck.sql_text import Scalar, identifier, literal, literal_list
+from alchemiser_duck.sql_text import Scalar, identifier, literal, literal_list, where
 from alchemiser_duck.suggestions import did_you_mean
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class CachedMarketDataAdapter:
         relation = {"all": "bars", "split": "bars_split", "raw": "bars_raw"}[adjustment]
         first, last = _range(start, end)
         conditions = _symbol_condition(symbols) + ([f"date <= {literal(last)}"] if last else [])
-        query = f"select * from {relation}{_where(conditions)} order by symbol, timestamp"
+        query = f"select * from {relation}{where(conditions)} order by symbol, timestamp"
         result = self._session.snapshot(query, lens=Lens(first, self._as_of))
         self._require_all(symbols, result)
         return result
@@ -164,17 +164,7 @@ class CachedMarketDataAdapter:
             UnknownSymbol: one of the symbols is not stored.
             EmptyLake, StorageError: the lake cannot be read.
         """
-        wanted = self._indicator_call(name, parameters, source)
-        conditions, first = _time_conditions(start, end)
-        call = wanted.sql(source)
-        return self._compute(
-            lambda some: f"select * from {call}{_where(_symbol_condition(some))}",
-            [wanted],
-            symbols,
-            conditions,
-            first,
-            source,
-        )
+        return self._compute_one(name, parameters, symbols, *_time_conditions(start, end), source)
 
     def latest(
         self, name: str, symbols: Sequence[str] | None = None, source: str = "bars", **parameters: Scalar
@@ -184,15 +174,7 @@ class CachedMarketDataAdapter:
         Raises:
             as `indicator` does.
         """
-        wanted = self._indicator_call(name, parameters, source)
-        call = wanted.sql(source)
-        return self._compute(
-            lambda some: f"select * from {call}{_where(_symbol_condition(some))}",
-            [wanted],
-            symbols,
-            *self._newest(symbols),
-            source,
-        )
+        return self._compute_one(name, parameters, symbols, *self._newest(symbols), source)
 
     def indicators_table(
         self,
@@ -302,7 +284,7 @@ class CachedMarketDataAdapter:
         """
         last = self._last_session()
         first = _first_day(period, last)
-        query = f"select date, {_BAR_COLUMNS} from bars{_where(_symbol_condition(symbols))} order by symbol, timestamp"
+        query = f"select date, {_BAR_COLUMNS} from bars{where(_symbol_condition(symbols))} order by symbol, timestamp"
         result = self._session.snapshot(query, lens=Lens(first, last))
         self._require_all(symbols, result)
         self._warm = _WarmBars(result, frozenset(symbols), first, last)
@@ -340,6 +322,23 @@ class CachedMarketDataAdapter:
         # without a list of symbols, one that stopped trading long ago has a newest row too: all is read
         return ["newest_first = 1"], horizon if symbols is not None else None
 
+    def _compute_one(
+        self,
+        name: str,
+        parameters: Mapping[str, Scalar],
+        symbols: Sequence[str] | None,
+        conditions: list[str],
+        first: date | None,
+        source: str,
+    ) -> "DuckDBPyRelation":
+        wanted = self._indicator_call(name, parameters, source)
+        call = wanted.sql(source)
+
+        def query(some: Sequence[str] | None) -> str:
+            return f"select * from {call}{where(_symbol_condition(some))}"
+
+        return self._compute(query, [wanted], symbols, conditions, first, source)
+
     def _compute(
         self,
         query: Callable[[Sequence[str] | None], str],
@@ -366,7 +365,7 @@ class CachedMarketDataAdapter:
                 "row_number() over (partition by symbol order by timestamp desc) as newest_first "
                 f"from (\n{query(some)}\n)"
             )
-            kept = f"select * exclude (newest_first) from ({numbered}){_where(conditions)} order by symbol, timestamp"
+            kept = f"select * exclude (newest_first) from ({numbered}){where(conditions)} order by symbol, timestamp"
             try:
                 return self._session.snapshot(kept, lens=Lens(start, self._as_of))
             except QueryFailed as problem:
@@ -428,7 +427,7 @@ class CachedMarketDataAdapter:
     def _require_stored(self, symbols: Sequence[str]) -> None:
         """Raise UnknownSymbol for the first symbol that is not stored as far as this adapter sees."""
         lens = Lens(as_of=self._as_of)
-        query = f"select distinct symbol from bars_raw{_where(_symbol_condition(symbols))}"
+        query = f"select distinct symbol from bars_raw{where(_symbol_condition(symbols))}"
         unknown = sorted(set(symbols) - _symbols_of(self._session.snapshot(query, lens=lens)))
         if unknown:
             stored = _symbols_of(self._session.snapshot("select distinct symbol from bars_raw", lens=lens))
@@ -564,10 +563,6 @@ def _symbol_condition(symbols: Sequence[str] | None) -> list[str]:
     if isinstance(symbols, str):
         raise BadParameter(f"symbols is a list of tickers, not a text: type [{symbols!r}]")
     return [f"symbol in ({literal_list(symbols)})" if symbols else "false"]
-
-
-def _where(conditions: list[str]) -> str:
-    return " where " + " and ".join(conditions) if conditions else ""
 
 
 def _symbols_of(relation: "DuckDBPyRelation") -> set[str]:

@@ -8,7 +8,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import stamina
 
 from alchemiser_duck.corporate_actions import (
     ACTION_SCHEMA,
@@ -20,14 +19,12 @@ from alchemiser_duck.corporate_actions import (
     without_override,
 )
 from alchemiser_duck.duckdb_session import DuckDBSession, Lens
-from alchemiser_duck.errors import CorruptPartition, EmptyLake, WriteConflict
-from alchemiser_duck.s3_objects import PreconditionFailed, S3Objects
+from alchemiser_duck.errors import CorruptPartition, EmptyLake
+from alchemiser_duck.s3_objects import S3Objects
 from alchemiser_duck.settings import Settings
 from alchemiser_duck.sql_text import literal
 
 KEY = "corporate_actions/corporate_actions.parquet"
-
-WRITE_ATTEMPTS = 40
 
 RECENT = timedelta(days=30)
 """How long after its ex-date an action without a factor is tried again by a run that does not compute everything."""
@@ -91,22 +88,16 @@ class CorporateActionStore:
             WriteConflict: other writers were faster every time.
             CorruptPartition: the stored object is not one of ours.
         """
-        try:
-            for attempt in stamina.retry_context(
-                on=PreconditionFailed, attempts=WRITE_ATTEMPTS, timeout=300, wait_initial=0.01, wait_max=2
-            ):
-                with attempt:
-                    found = self._objects.get(KEY)
-                    stored = self._decode(found.body) if found else None
-                    after = change(stored)
-                    if after is not None:
-                        sink = io.BytesIO()
-                        pq.write_table(after, sink, compression="zstd")
-                        self._objects.put(KEY, sink.getvalue(), replaces=found.etag if found else None)
-        except PreconditionFailed as problem:
-            raise WriteConflict(
-                f"{KEY} was replaced by others {WRITE_ATTEMPTS} times in a row: run the same command again"
-            ) from problem
+
+        def step(_: int) -> None:
+            found = self._objects.get(KEY)
+            after = change(self._decode(found.body) if found else None)
+            if after is not None:
+                sink = io.BytesIO()
+                pq.write_table(after, sink, compression="zstd")
+                self._objects.put(KEY, sink.getvalue(), replaces=found.etag if found else None)
+
+        self._objects.until_written(KEY, step)
 
     def with_factors(self, actions: pa.Table, ids: frozenset[str] | None = None) -> pa.Table:
         """The actions, the factors of some of them (None: of all) computed again from the stored bars."""

@@ -15,7 +15,7 @@ from sqlglot import exp
 
 from alchemiser_duck.sql_catalog import IndicatorCall, SqlFile, built_in_files
 from alchemiser_duck.sql_linter import Definition, read, resolved_window, windowed_functions
-from alchemiser_duck.sql_text import identifier
+from alchemiser_duck.sql_text import identifier, where
 
 KEYS = ("symbol", "timestamp")
 _PLAIN_SELECT = {"kind", "hint", "expressions", "from_", "where", "windows", "with_"}
@@ -44,7 +44,7 @@ def panel(entries: Sequence[PanelEntry], source: str, conditions: Sequence[str])
             chosen = levels.add(entry)
         except _NotAChainError:
             alias = f"joined_{len(joins)}"
-            rows = f"from {entry.call.sql(source)}{_where(conditions)}"
+            rows = f"from {entry.call.sql(source)}{where(conditions)}"
             joins.append(f"left join ({rows}) as {alias} using (symbol, timestamp)")
             chosen = [(f"{alias}.{identifier(column)}", label) for column, label in entry.columns.items()]
         columns += [f"{column} as {identifier(label)}" for column, label in chosen]
@@ -52,10 +52,6 @@ def panel(entries: Sequence[PanelEntry], source: str, conditions: Sequence[str])
     last = levels.last
     listed = ",\n    ".join([*(f"{last}.{key}" for key in KEYS), *columns])
     return "\n".join(["with", steps, f"select\n    {listed}", f"from {last}", *joins])
-
-
-def _where(conditions: Sequence[str]) -> str:
-    return f" where {' and '.join(conditions)}" if conditions else ""
 
 
 class _NotAChainError(Exception):
@@ -100,8 +96,8 @@ class _Levels:
         self, select: exp.Select, scope: dict[str, exp.Expr] | None, arguments: Mapping[str, exp.Expr]
     ) -> dict[str, exp.Expr]:
         """The columns a SELECT gives, each as a column of ours. scope None: it reads bars."""
-        if where := select.args.get("where"):
-            self.guards.setdefault(_substituted(where.this, None, arguments, select).sql("duckdb"))
+        if guard := select.args.get("where"):
+            self.guards.setdefault(_substituted(guard.this, None, arguments, select).sql("duckdb"))
         given: dict[str, exp.Expr] = {}
         for projection in select.expressions:
             if isinstance(projection, exp.Star):
@@ -139,8 +135,8 @@ class _Levels:
                 needed |= _columns_in(self.expressions[name])
         computed = [name for name in self.expressions if name in needed]
         read = sorted(needed - set(computed) - set(KEYS))
-        where = _where([*conditions, *self.guards])
-        ctes = [f"bars_read as (\n    select {', '.join((*KEYS, *read))}\n    from {identifier(source)}{where}\n)"]
+        filtered = where([*conditions, *self.guards])
+        ctes = [f"bars_read as (\n    select {', '.join((*KEYS, *read))}\n    from {identifier(source)}{filtered}\n)"]
         for level in sorted({self.level_of[name] for name in computed}):
             new = [name for name in computed if self.level_of[name] == level]
             later = [name for name in computed if self.level_of[name] > level]
@@ -175,8 +171,8 @@ def _chain(definition: Definition) -> Iterator[tuple[str, str, exp.Select]]:
 
 
 def _where_columns(select: exp.Select) -> Iterable[exp.Column]:
-    where = select.args.get("where")
-    return where.find_all(exp.Column) if where else ()
+    condition = select.args.get("where")
+    return condition.find_all(exp.Column) if condition else ()
 
 
 def _substituted(

@@ -17,7 +17,6 @@ from datetime import date
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import stamina
 
 from alchemiser_duck.bar_merge import BAR_SCHEMA, Changes, MergedPartition, by_year, check_bars, merge_bars
 from alchemiser_duck.bars import QuarantinedBar, require_timeframe
@@ -29,7 +28,6 @@ from alchemiser_duck.errors import (
     EmptyLake,
     FeedMismatch,
     UnknownSymbol,
-    WriteConflict,
 )
 from alchemiser_duck.s3_objects import PreconditionFailed, S3Objects, StoredObject, Traffic
 from alchemiser_duck.settings import Settings
@@ -42,9 +40,6 @@ ROW_GROUP_ROWS = 32_768
 
 FOOTER_BYTES = 1 << 20
 """Enough of an object's end to hold its Parquet footer."""
-
-WRITE_ATTEMPTS = 40
-"""How often a partition is merged again when other writers were faster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,41 +268,30 @@ class MarketDataStore:
         """Replace a partition by what `change` makes of it (None: leave it); again if another writer was faster."""
         write_id = uuid.uuid4().hex
         rows = 0
-        try:
-            for attempt in stamina.retry_context(
-                on=PreconditionFailed,
-                attempts=WRITE_ATTEMPTS,
-                timeout=300,
-                wait_initial=0.01,
-                wait_max=2,
-                wait_jitter=0.2,
-            ):
-                with attempt:
-                    before = self._read_ahead_of.pop(partition, None) or _Read(self._objects.get(partition.key))
-                    stored, metadata = self._decode(partition, before.object)
-                    etag = before.object.etag if before.object else None
-                    del before  # its bytes: a large partition is in memory once, decoded
-                    if metadata.get("write_id") == write_id:
-                        # our own PUT had arrived, only its answer was lost
-                        return PartitionWrite(partition, True, rows, attempt.num)
-                    stored_feed = metadata.get("feed") or self._feed_beside(partition)
-                    self._refuse_other_feed(feed, stored_feed)
-                    rows = 0 if stored is None else stored.num_rows
-                    after = change(stored)
-                    del stored
-                    if after is None:
-                        return PartitionWrite(partition, False, rows, attempt.num)
-                    rows = after.bars.num_rows
-                    labels = {"schema_version": SCHEMA_VERSION, "run_id": run_id, "write_id": write_id}
-                    labels["feed"] = self._feeds[partition.timeframe] = feed or stored_feed or self._settings.feed
-                    body = _encode(after.bars, labels)
-                    self._objects.put(partition.key, body, replaces=etag)
-                    return PartitionWrite(partition, True, rows, attempt.num)
-        except PreconditionFailed as problem:
-            raise WriteConflict(
-                f"{partition.key} was replaced by others {WRITE_ATTEMPTS} times in a row: run the same command again"
-            ) from problem
-        raise AssertionError("unreachable")
+
+        def step(attempt: int) -> PartitionWrite:
+            nonlocal rows
+            before = self._read_ahead_of.pop(partition, None) or _Read(self._objects.get(partition.key))
+            stored, metadata = self._decode(partition, before.object)
+            etag = before.object.etag if before.object else None
+            del before  # its bytes: a large partition is in memory once, decoded
+            if metadata.get("write_id") == write_id:
+                return PartitionWrite(partition, True, rows, attempt)  # our PUT had arrived, only its answer was lost
+            stored_feed = metadata.get("feed") or self._feed_beside(partition)
+            self._refuse_other_feed(feed, stored_feed)
+            rows = 0 if stored is None else stored.num_rows
+            after = change(stored)
+            del stored
+            if after is None:
+                return PartitionWrite(partition, False, rows, attempt)
+            rows = after.bars.num_rows
+            labels = {"schema_version": SCHEMA_VERSION, "run_id": run_id, "write_id": write_id}
+            labels["feed"] = self._feeds[partition.timeframe] = feed or stored_feed or self._settings.feed
+            body = _encode(after.bars, labels)
+            self._objects.put(partition.key, body, replaces=etag)
+            return PartitionWrite(partition, True, rows, attempt)
+
+        return self._objects.until_written(partition.key, step)
 
     def _read_ahead(self, partition: Partition) -> StoredObject | None:
         """Read a partition before it is known what will be written to it; the write's condition is this read's ETag."""

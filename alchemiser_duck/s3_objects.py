@@ -1,11 +1,11 @@
 """S3 as this project uses it: whole objects with their ETags, conditional PUTs, and an exact count of requests."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 import stamina
 from botocore.exceptions import (
@@ -17,8 +17,12 @@ from botocore.exceptions import (
 )
 
 from alchemiser_duck import credentials
-from alchemiser_duck.errors import StorageRefused, StorageUnavailable
+from alchemiser_duck.errors import StorageRefused, StorageUnavailable, WriteConflict
 from alchemiser_duck.settings import Settings
+
+WRITE_ATTEMPTS = 40
+
+Result = TypeVar("Result")
 
 
 class PreconditionFailed(Exception):
@@ -139,6 +143,32 @@ class S3Objects:
                     raise PreconditionFailed(key) from problem
                 raise
         return str(answer["ETag"])
+
+    def until_written(self, key: str, step: Callable[[int], Result]) -> Result:
+        """What `step` returns: it reads the object, makes another of it and puts that; again if others are faster.
+
+        Args:
+            step: is given the number of the attempt, from 1.
+
+        Raises:
+            WriteConflict: other writers were faster every time.
+        """
+        try:
+            for attempt in stamina.retry_context(
+                on=PreconditionFailed,
+                attempts=WRITE_ATTEMPTS,
+                timeout=300,
+                wait_initial=0.01,
+                wait_max=2,
+                wait_jitter=0.2,
+            ):
+                with attempt:
+                    return step(attempt.num)
+        except PreconditionFailed as problem:
+            raise WriteConflict(
+                f"{key} was replaced by others {WRITE_ATTEMPTS} times in a row: run the same command again"
+            ) from problem
+        raise AssertionError("unreachable")
 
     def keys(self, prefix: str) -> list[str]:
         """The keys under a prefix of the lake, sorted."""

@@ -1,7 +1,7 @@
 """The one place where a Python value becomes SQL text, for the statements where DuckDB binds no parameter."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 
 Scalar = str | int | float | bool | date | datetime | None
@@ -40,3 +40,8 @@ def literal(value: Scalar) -> str:
 def literal_list(values: Iterable[str]) -> str:
     """The values as the inside of an IN list."""
     return ", ".join(literal(value) for value in values)
+
+
+def where(conditions: Sequence[str]) -> str:
+    """A WHERE clause of conditions that must all hold; nothing where there are none."""
+    return f" where {' and '.join(conditions)}" if conditions else ""
