@@ -9,14 +9,16 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import cache
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from dateutil.relativedelta import relativedelta
 
 from alchemiser_duck import exchange_calendar as calendar
 from alchemiser_duck.bars import Bar, Quote, require_timeframe
+from alchemiser_duck.data_freshness_validator import DataFreshnessValidator
 from alchemiser_duck.duckdb_session import DuckDBSession, Lens, Parameters
 from alchemiser_duck.errors import (
+    AlpacaUnavailable,
     BadParameter,
     BadPeriod,
     EmptyLake,
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyRelation
 
     from alchemiser_duck.alpaca_source import AlpacaSource
+
+Rows = TypeVar("Rows")
 
 DAILY_RELATIONS = ("bars", "bars_split", "bars_raw")
 """Relations with one row per session: a look-back in bars tells how many days to read."""
@@ -57,17 +61,28 @@ class CachedMarketDataAdapter:
         settings: Settings | None = None,
         *,
         fallback: SupportsGetBars | None = None,
+        max_sessions_behind: int | None = None,
+        on_missing: Literal["error", "fetch"] = "error",
         clock: Callable[[], datetime] = calendar.utc_now,
     ) -> None:
         """Everything comes from the environment unless settings are given; nothing is opened yet.
 
         Args:
             fallback: asked for bars when the lake is empty, unreachable, or does not know the symbol.
+            max_sessions_behind: StaleData is raised instead of handing out bars or indicators of a symbol further
+                behind than this (see DataFreshnessValidator); `sql` is not looked at. None: whatever is stored.
+            on_missing: "fetch" brings a symbol that is not stored from Alpaca (see FetchRequestService) and reads
+                again; the process then needs Alpaca's keys and a bucket that it may write to.
             clock: tells the time, UTC; decides which session is the last complete one.
         """
         self._settings = settings or Settings.from_environment()
         self._session = DuckDBSession(self._settings)
         self._fallback = fallback
+        self._freshness = DataFreshnessValidator(self._settings, session=self._session)
+        self._max_sessions_behind = max_sessions_behind
+        if on_missing not in ("error", "fetch"):
+            raise BadParameter(f"on_missing {on_missing!r} is neither error nor fetch")
+        self._on_missing = on_missing
         self._clock = clock
         self._as_of: date | None = None
         self._warm: _WarmBars | None = None
@@ -104,10 +119,15 @@ class CachedMarketDataAdapter:
         if self._warm and self._warm.covers(symbol, first, last):
             return self._warm.bars(symbol, first)
         query = f"select {_BAR_COLUMNS} from bars where symbol = $1 order by timestamp"
-        try:
+
+        def read() -> list[tuple[Any, ...]]:
             rows = self._session.snapshot(query, [symbol], Lens(first, last)).fetchall()
             if not rows:
                 self._require_stored([symbol])
+            return rows
+
+        try:
+            rows = self._as_promised([symbol], read)
         except (EmptyLake, StorageError, UnknownSymbol):
             if self._fallback is None:
                 raise
@@ -140,9 +160,13 @@ class CachedMarketDataAdapter:
         first, last = _range(start, end)
         conditions = _symbol_condition(symbols) + ([f"date <= {literal(last)}"] if last else [])
         query = f"select * from {relation}{where(conditions)} order by symbol, timestamp"
-        result = self._session.snapshot(query, lens=Lens(first, self._as_of))
-        self._require_all(symbols, result)
-        return result
+
+        def read() -> "DuckDBPyRelation":
+            result = self._session.snapshot(query, lens=Lens(first, self._as_of))
+            self._require_all(symbols, result)
+            return result
+
+        return self._as_promised(symbols, read)
 
     def indicator(
         self,
@@ -232,7 +256,7 @@ class CachedMarketDataAdapter:
             QueryFailed: DuckDB cannot run it.
             EmptyLake, StorageError: the lake cannot be read.
         """
-        return self._session.select(query, parameters, Lens(as_of=self._as_of))
+        return self._session.select(query, parameters, Lens(as_of=self._as_of, now=self._clock()))
 
     def beside(self, query: str, parameters: Parameters, tables: "Mapping[str, pa.Table]") -> "DuckDBPyRelation":
         """The rows of a SELECT over the layer and some Arrow tables, which it reads by these names."""
@@ -285,8 +309,13 @@ class CachedMarketDataAdapter:
         last = self._last_session()
         first = _first_day(period, last)
         query = f"select date, {_BAR_COLUMNS} from bars{where(_symbol_condition(symbols))} order by symbol, timestamp"
-        result = self._session.snapshot(query, lens=Lens(first, last))
-        self._require_all(symbols, result)
+
+        def read() -> "DuckDBPyRelation":
+            result = self._session.snapshot(query, lens=Lens(first, last))
+            self._require_all(symbols, result)
+            return result
+
+        result = self._as_promised(symbols, read)
         self._warm = _WarmBars(result, frozenset(symbols), first, last)
         return len(result)
 
@@ -373,20 +402,49 @@ class CachedMarketDataAdapter:
                     raise BadParameter(str(problem).removeprefix("Invalid Input Error: ")) from problem
                 raise
 
-        result = rows(symbols, since)
-        if since is not None:
-            short = {
-                symbol
-                for (symbol,) in result.filter(f"bars_before < {look_back}").select("symbol").distinct().fetchall()
-            }
-            if symbols is not None:
-                short |= set(symbols) - _symbols_of(result)
-            if short:
-                result = self._session.stack(
-                    result.filter(f"symbol not in ({literal_list(sorted(short))})"), rows(sorted(short), None)
-                )
-        self._require_all(symbols, result)
-        return result.select("* exclude (bars_before)")
+        def read() -> "DuckDBPyRelation":
+            result = rows(symbols, since)
+            if since is not None:
+                lacking = result.filter(f"bars_before < {look_back}").select("symbol").distinct().fetchall()
+                short = {symbol for (symbol,) in lacking}
+                if symbols is not None:
+                    short |= set(symbols) - _symbols_of(result)
+                if short:
+                    result = self._session.stack(
+                        result.filter(f"symbol not in ({literal_list(sorted(short))})"), rows(sorted(short), None)
+                    )
+            self._require_all(symbols, result)
+            return result.select("* exclude (bars_before)")
+
+        return self._as_promised(symbols, read)
+
+    def _as_promised(self, symbols: Sequence[str] | None, read: "Callable[[], Rows]") -> "Rows":
+        """What `read` returns; missing symbols are fetched first and stale ones refused, as the adapter was told."""
+        try:
+            rows = read()
+        except (UnknownSymbol, EmptyLake) as problem:
+            missing = problem.symbols if isinstance(problem, UnknownSymbol) else symbols
+            if self._on_missing != "fetch" or not missing or self._as_of:
+                raise
+            self._fetch(missing, problem)
+            rows = read()
+        if self._max_sessions_behind is not None:
+            self._freshness.validate(
+                symbols,
+                max_sessions_behind=self._max_sessions_behind,
+                raise_on_stale=True,
+                now=self._clock(),
+                as_of=self._as_of,
+            )
+        return rows
+
+    def _fetch(self, missing: Sequence[str], problem: Exception) -> None:
+        # the one way from the read side to the write side, taken only where it was asked for
+        from alchemiser_duck.fetch_request_service import FetchRequestService
+
+        report = FetchRequestService(self._settings).request(missing, "adapter", now=self._clock())
+        if failed := [f"{one.symbol}: {one.reason}" for one in report.outcomes if one.status == "failed"]:
+            raise AlpacaUnavailable(f"missing bars could not be fetched: {'; '.join(failed)}") from problem
 
     def _indicator_call(self, name: str, parameters: Mapping[str, Scalar], source: str) -> IndicatorCall:
         """The indicator with its parameters as literals; names come from the catalogue."""
@@ -433,7 +491,8 @@ class CachedMarketDataAdapter:
             stored = _symbols_of(self._session.snapshot("select distinct symbol from bars_raw", lens=lens))
             raise UnknownSymbol(
                 f"no 1Day bars for {', '.join(map(repr, unknown))} in {self._settings.lake_url}/bars"
-                f"{did_you_mean(unknown[0], stored)}; to fetch: alchemiser-duck refresh --symbols {','.join(unknown)}"
+                f"{did_you_mean(unknown[0], stored)}; to fetch: alchemiser-duck refresh --symbols {','.join(unknown)}",
+                tuple(unknown),
             )
 
 

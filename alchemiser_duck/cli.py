@@ -1,5 +1,6 @@
 """The command line. Data on stdout, narration on stderr, exit codes as promised."""
 
+import json
 import os
 import shutil
 import signal
@@ -48,6 +49,15 @@ class OutputFormat(StrEnum):
     PARQUET = "parquet"
 
 
+class _ListGroup(typer.core.TyperGroup):
+    """`actions AAPL` is `actions list AAPL`, `symbols --format csv` is `symbols list --format csv`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if "--help" not in args[:1] and (args or not self.no_args_is_help) and not (args and args[0] in self.commands):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
 FormatOption = Annotated[OutputFormat, typer.Option("--format", "-f", help="How rows are written.")]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file instead of stdout.")]
 LimitOption = Annotated[
@@ -56,6 +66,9 @@ LimitOption = Annotated[
 AsOfOption = Annotated[str | None, typer.Option("--as-of", help="Look from the close of this day, e.g. 2020-03-02.")]
 StartOption = Annotated[str | None, typer.Option("--start", help="First session, e.g. 2024-01-31.")]
 EndOption = Annotated[str | None, typer.Option("--end", help="Last session, included.")]
+NowOption = Annotated[
+    str | None, typer.Option("--now", help="Pretend it is this moment, e.g. 2026-11-20T21:30Z (replays).")
+]
 SymbolsOption = Annotated[str | None, typer.Option("--symbols", help="Tickers separated by commas.")]
 
 
@@ -82,9 +95,7 @@ def refresh(
         str | None, typer.Option(help="First day of the history (overnight). Default: 2016-01-01.")
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until today's bar can be complete (post-close).")] = False,
-    now: Annotated[
-        str | None, typer.Option(help="Pretend it is this moment, e.g. 2026-11-20T21:30Z (replays).")
-    ] = None,
+    now: NowOption = None,
     form: FormatOption = OutputFormat.TABLE,
     path: OutputOption = None,
     limit: LimitOption = None,
@@ -202,8 +213,8 @@ def show(name: Annotated[str, typer.Argument(help="An indicator.")]) -> None:
     output.text(indicator_file(name, _own_folder()).text.rstrip())
 
 
-@indicators_app.command(epilog="Example: alchemiser-duck indicators check my_signal.sql")
-def check(path: Annotated[Path, typer.Argument(help="A .sql file, or a folder of them.")]) -> None:
+@indicators_app.command("check", epilog="Example: alchemiser-duck indicators check my_signal.sql")
+def check_indicators(path: Annotated[Path, typer.Argument(help="A .sql file, or a folder of them.")]) -> None:
     """Lint indicators, run them on sample bars, and look for look-ahead; exit 4 on findings."""
     from alchemiser_duck import narration, output
     from alchemiser_duck.indicator_check import check as find
@@ -232,17 +243,8 @@ def _own_folder() -> Path | None:
     return Path(own) if own else None
 
 
-class _ActionsGroup(typer.core.TyperGroup):
-    """`actions AAPL` is `actions list AAPL`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and not args[0].startswith("-") and args[0] not in self.commands:
-            args = ["list", *args]
-        return super().parse_args(ctx, args)
-
-
 actions_app = typer.Typer(
-    cls=_ActionsGroup,
+    cls=_ListGroup,
     help="Corporate actions: list them with their factors, find what is suspicious, override the vendor.",
     epilog="Example: alchemiser-duck actions AAPL",
     no_args_is_help=True,
@@ -343,10 +345,114 @@ def sql(
     _write(_adapter(as_of).sql(sys.stdin.read() if query == "-" else query), form, path, limit)
 
 
-@app.command(epilog="Example: alchemiser-duck symbols --format csv")
-def symbols(form: FormatOption = OutputFormat.TABLE, path: OutputOption = None, limit: LimitOption = None) -> None:
+symbols_app = typer.Typer(
+    cls=_ListGroup,
+    help="List the stored symbols; extract symbols from strategies, queries and lists.",
+    epilog="Example: alchemiser-duck symbols --format csv",
+    add_completion=False,
+    rich_markup_mode=None,
+)
+app.add_typer(symbols_app, name="symbols")
+
+
+@symbols_app.command("list", epilog="Example: alchemiser-duck symbols list --format csv")
+def list_symbols(form: FormatOption = OutputFormat.TABLE, path: OutputOption = None, limit: LimitOption = None) -> None:
     """List the stored symbols with their first and last session."""
     _write(_adapter(None).symbols(), form, path, limit)
+
+
+@symbols_app.command(epilog="Example: alchemiser-duck symbols extract strategies/")
+def extract(
+    paths: Annotated[list[Path], typer.Argument(help="Files or folders.")],
+    form: FormatOption = OutputFormat.TABLE,
+    path: OutputOption = None,
+    limit: LimitOption = None,
+) -> None:
+    """Show the symbols that files talk about, where, and the indicators and windows they use."""
+    import pyarrow as pa
+
+    from alchemiser_duck import narration
+    from alchemiser_duck.symbol_extractor import SymbolExtractor
+
+    found = SymbolExtractor().extract(*paths)
+    rows = [
+        {
+            "symbol": one.symbol,
+            "indicators": [str(use) for use in one.indicators],
+            "bars_needed": one.bars_needed,
+            "places": [str(place) for place in one.places],
+        }
+        for one in found.symbols
+    ]
+    texts = pa.list_(pa.string())
+    columns = {"symbol": pa.string(), "indicators": texts, "bars_needed": pa.int64(), "places": texts}
+    _write(pa.Table.from_pylist(rows, pa.schema(list(columns.items()))), form, path, 0 if limit is None else limit)
+    for one in found.left_out:
+        narration.warning(str(one))
+
+
+@app.command(epilog="Example: alchemiser-duck check --symbols AAPL,MSFT")
+def check(
+    symbols: SymbolsOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Findings as a JSON list.")] = False,
+    now: NowOption = None,
+) -> None:
+    """Say what is stale or broken and what to type to repair it; exit 4 on findings."""
+    from alchemiser_duck import narration, output
+    from alchemiser_duck.data_freshness_validator import DataFreshnessValidator
+
+    findings = DataFreshnessValidator().findings(_split(symbols), now=_moment(now))
+    if as_json:
+        output.text(json.dumps([finding.as_row() for finding in findings], indent=2))
+    else:
+        for finding in findings:
+            output.text(str(finding))
+    if findings:
+        raise typer.Exit(int(ExitCode.BAD_DATA))
+    narration.say("healthy: every symbol is as fresh as the schedules make it, and nothing is broken")
+
+
+@app.command(epilog="Example: alchemiser-duck repair")
+def repair(
+    symbols: SymbolsOption = None,
+    now: NowOption = None,
+    form: FormatOption = OutputFormat.TABLE,
+    path: OutputOption = None,
+    limit: LimitOption = None,
+) -> None:
+    """Fetch again exactly what `check` finds."""
+    from alchemiser_duck import narration
+    from alchemiser_duck.data_freshness_validator import DataFreshnessValidator
+    from alchemiser_duck.data_refresh_service import DataRefreshService
+
+    named, moment = _split(symbols), _moment(now)
+    validator = DataFreshnessValidator()
+    reports = DataRefreshService().repair(validator.findings(named, now=moment), now=moment)
+    for report in reports:
+        _show_report(report, form, path, limit)
+    if not reports:
+        narration.say("nothing to repair")
+    elif left := validator.findings(named, now=moment):
+        narration.warning(f"{len(left)} findings are left: alchemiser-duck check")
+    raise typer.Exit(max((int(report.exit_code) for report in reports), default=0))
+
+
+@app.command(epilog="Example: alchemiser-duck schedule --print-cron >> my.crontab")
+def schedule(
+    print_cron: Annotated[bool, typer.Option("--print-cron", help="Print crontab lines instead of running.")] = False,
+) -> None:
+    """Run both refreshes at their times until Ctrl-C: 04:00 UTC, and 16:05 New York from Monday to Friday."""
+    from alchemiser_duck import narration, output, schedules
+    from alchemiser_duck.settings import Settings
+
+    if print_cron:
+        for line in schedules.cron_lines("alchemiser-duck"):
+            output.text(line)
+        return
+    settings = Settings.from_environment()
+    settings.alpaca_keys()  # now, not at four in the morning
+    narration.narrate_retries()
+    schedules.Runner(settings, narration.say, narration.error).run(_stop_signal())
 
 
 @app.command(
@@ -442,14 +548,7 @@ def _show_report(report: Any, form: OutputFormat, path: Path | None, limit: int 
         narration.say(report.note)
         return
     _write(report.outcome_table(), form, path, limit)
-    changes = report.changes
-    narration.say(
-        f"{report.status}: {changes.added:,} added, {changes.finalised:,} finalised, {changes.restated:,} restated, "
-        f"{changes.unchanged:,} unchanged in {report.first_session} to {report.last_session}; "
-        f"{len(report.partitions_written)} partitions written; {report.alpaca_requests} Alpaca requests, "
-        f"{report.s3_requests} S3 requests, {report.s3_bytes_sent:,} bytes sent, {report.s3_bytes_received:,} "
-        f"received, {report.seconds:.1f} s"
-    )
+    narration.say(report.summary)
     if report.actions_added or report.actions_changed or report.new_suspects:
         narration.say(
             f"corporate actions: {report.actions_added:,} new, {report.actions_changed:,} changed, "
@@ -459,6 +558,8 @@ def _show_report(report: Any, form: OutputFormat, path: Path | None, limit: int 
         narration.warning(f"not stored: {bar.symbol} {bar.timestamp}: {bar.reason}")
     if len(report.quarantined) > 20:
         narration.warning(f"{len(report.quarantined) - 20} more bars were not stored: see refresh_runs.quarantined")
+    for short in report.short_history:
+        narration.warning(f"{short.symbol}: the strategies need {short.needed} bars, {short.bars} are stored")
     for failure in report.failures:
         narration.error(failure)
 

@@ -1,6 +1,5 @@
 """CorporateActionStore: the corporate actions on S3: one object, so one atomic state, with their factors."""
 
-import io
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -20,7 +19,7 @@ from alchemiser_duck.corporate_actions import (
 )
 from alchemiser_duck.duckdb_session import DuckDBSession, Lens
 from alchemiser_duck.errors import CorruptPartition, EmptyLake
-from alchemiser_duck.s3_objects import S3Objects
+from alchemiser_duck.s3_objects import S3Objects, small_parquet
 from alchemiser_duck.settings import Settings
 from alchemiser_duck.sql_text import literal
 
@@ -93,9 +92,7 @@ class CorporateActionStore:
             found = self._objects.get(KEY)
             after = change(self._decode(found.body) if found else None)
             if after is not None:
-                sink = io.BytesIO()
-                pq.write_table(after, sink, compression="zstd")
-                self._objects.put(KEY, sink.getvalue(), replaces=found.etag if found else None)
+                self._objects.put(KEY, small_parquet(after), replaces=found.etag if found else None)
 
         self._objects.until_written(KEY, step)
 

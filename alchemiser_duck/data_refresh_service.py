@@ -3,7 +3,7 @@
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from datetime import time as time_of_day
@@ -16,18 +16,19 @@ from alchemiser_duck.alpaca_source import AlpacaSource
 from alchemiser_duck.bar_merge import INCOMING_SCHEMA, Changes, by_year, session_dates
 from alchemiser_duck.bars import QuarantinedBar
 from alchemiser_duck.corporate_actions import read_actions
+from alchemiser_duck.data_freshness_validator import Finding
 from alchemiser_duck.errors import (
     AlpacaError,
     BadParameter,
     BarNotComplete,
     NothingToRefresh,
-    SettingsError,
     StorageError,
     StorageRefused,
 )
 from alchemiser_duck.market_data_store import MarketDataStore
-from alchemiser_duck.refresh_report import Mode, RefreshReport, SymbolOutcome
+from alchemiser_duck.refresh_report import Mode, RefreshReport, ShortHistory, SymbolOutcome
 from alchemiser_duck.settings import Settings
+from alchemiser_duck.symbol_extractor import SymbolExtractor, configured_symbols
 
 HISTORY_START = date(2016, 1, 1)
 """Alpaca's history begins here."""
@@ -47,6 +48,12 @@ PROCESSED_LATER = timedelta(days=366)
 SUSPICION = timedelta(days=10)
 """How recent an overnight move without an action is counted as a new suspect."""
 
+SESSIONS_FROM = date(2000, 1, 1)
+"""The relation sessions begins here, and ends with next year."""
+
+Stop = Callable[[], bool]
+"""Asked between two batches: whether to stop now, keeping what is done."""
+
 Progress = Callable[[int, int, int], None]
 """Told after each batch: symbols x years done, of how many, bars fetched so far."""
 
@@ -60,6 +67,9 @@ class _Tally:
     failed: dict[str, str] = field(default_factory=dict)
     rejected: dict[str, str] = field(default_factory=dict)
     """symbols that Alpaca calls invalid: not asked for again"""
+    is_stopped: bool = False
+    left: dict[str, str] = field(default_factory=dict)
+    """symbols that a stop left undone: why"""
     quarantined: list[QuarantinedBar] = field(default_factory=list)
     written: list[str] = field(default_factory=list)
     unchanged: int = 0
@@ -75,7 +85,7 @@ class _Tally:
 
     def _outcome(self, symbol: str) -> SymbolOutcome:
         changes = self.changes.get(symbol, Changes())
-        if reason := self.rejected.get(symbol) or self.failed.get(symbol):
+        if reason := self.rejected.get(symbol) or self.failed.get(symbol) or self.left.get(symbol):
             return SymbolOutcome(symbol, "failed", changes, reason)
         return SymbolOutcome(symbol, "ok" if symbol in self.seen else "no_data", changes)
 
@@ -102,6 +112,7 @@ class DataRefreshService:
         *,
         now: datetime | None = None,
         progress: Progress | None = None,
+        stop: Stop | None = None,
     ) -> RefreshReport:
         """Bring the whole history of the symbols, from start to the last complete session.
 
@@ -109,10 +120,12 @@ class DataRefreshService:
         counted. Each year is stored as soon as it is fetched, so a run that dies is completed by running it again.
 
         Args:
-            symbols: default: ALCHEMISER_SYMBOLS, else every stored symbol.
+            symbols: default: ALCHEMISER_SYMBOLS and those of ALCHEMISER_STRATEGIES, else every stored symbol.
+            stop: what it leaves undone is in the report's `left`; running again completes it.
 
         Raises:
             NothingToRefresh: there is no symbol to refresh.
+            MalformedFile: a strategy file cannot be read.
             AlpacaRefused: Alpaca rejects the keys or the subscription.
             FeedMismatch: the lake holds another feed's bars.
         """
@@ -122,7 +135,7 @@ class DataRefreshService:
             raise BadParameter(f"start {start} is after the last complete session, {last}")
         wanted = self._universe(symbols, self._store.list_symbols)
         self._store.require_feed(self._settings.feed)  # before Alpaca is asked for anything
-        return self._run("overnight", wanted, start, last, now, progress)
+        return self._run("overnight", wanted, start, last, now, progress, stop)
 
     def post_close(
         self,
@@ -131,16 +144,18 @@ class DataRefreshService:
         now: datetime | None = None,
         wait: bool = False,
         progress: Progress | None = None,
+        stop: Stop | None = None,
     ) -> RefreshReport:
         """Add today's completed daily bar; touches one partition. On a day without a session it does nothing.
 
         Args:
-            symbols: default: ALCHEMISER_SYMBOLS, else every symbol with a bar in the last 30 days.
+            symbols: default: ALCHEMISER_SYMBOLS and those of ALCHEMISER_STRATEGIES, else every symbol with a bar in the
+                last 30 days.
             wait: sleep until today's bar can be complete, instead of refusing.
 
         Raises:
             BarNotComplete: the session is not over, or the plan's delay still hides the close.
-            NothingToRefresh, AlpacaRefused, FeedMismatch: as above.
+            NothingToRefresh, MalformedFile, AlpacaRefused, FeedMismatch: as above.
         """
         now = now or calendar.utc_now()
         today = calendar.new_york_date(now)
@@ -154,19 +169,48 @@ class DataRefreshService:
                     f"{self._settings.sip_delay_minutes} minutes later: run this from {_clock_time(ready)} New York "
                     "on, or add --wait (wait=True); with real-time SIP set ALPACA_SIP_DELAY_MINUTES=0"
                 )
-            time.sleep((ready - now).total_seconds())
+            while (left := (ready - calendar.utc_now()).total_seconds()) > 0 and not (stop and stop()):
+                time.sleep(min(left, 5))  # by the clock: a replay of an earlier day has nothing to wait for
+            if left > 0:
+                raise BarNotComplete(
+                    f"today's bar is complete from {_clock_time(ready)} New York on, after the deadline"
+                )
             now = ready
         wanted = self._universe(symbols, lambda: self._store.recent_symbols(today - timedelta(days=RECENT_DAYS), today))
-        return self._run("post_close", wanted, today, today, now, progress)
+        return self._run("post_close", wanted, today, today, now, progress, stop)
+
+    def fetch(
+        self, symbols: list[str], first: date, last: date, mode: Mode = "repair", *, now: datetime | None = None
+    ) -> RefreshReport:
+        """Bring the bars of some symbols from first to last, no later than the last complete session.
+
+        Raises:
+            BadParameter: a symbol is not one, or first is after last or after the last complete session.
+            AlpacaRefused, FeedMismatch: as above.
+        """
+        now = now or calendar.utc_now()
+        last = min(last, calendar.last_complete_session(now, self._delay))
+        if first > last:
+            raise BadParameter(f"there is nothing to fetch from {first} on: the last complete session is {last}")
+        return self._run(mode, self._universe(symbols, list), first, last, now, None, None)
+
+    def repair(self, findings: Iterable[Finding], *, now: datetime | None = None) -> list[RefreshReport]:
+        """Fetch exactly what the findings name: one run for each range of sessions, oldest first; empty without any.
+
+        Raises:
+            AlpacaRefused, FeedMismatch: as above.
+        """
+        now = now or calendar.utc_now()
+        today = calendar.new_york_date(now)
+        ranges: dict[tuple[date, date], list[str]] = defaultdict(list)
+        for finding in findings:
+            span = finding.first_session or HISTORY_START, finding.last_session or today
+            ranges[span].append(finding.symbol)
+        return [self.fetch(symbols, *span, now=now) for span, symbols in sorted(ranges.items())]
 
     def _universe(self, symbols: list[str] | None, stored: Callable[[], list[str]]) -> list[str]:
-        named = symbols if symbols is not None else list(self._settings.symbols)
+        named = symbols if symbols is not None else configured_symbols(self._settings)
         if not named and symbols is None:
-            if self._settings.strategies:
-                raise SettingsError(
-                    "ALCHEMISER_STRATEGIES is set, but symbols are not extracted from strategy files yet: "
-                    "list them, for example: export ALCHEMISER_SYMBOLS=AAPL,MSFT"
-                )
             named = stored()
         wanted = list(dict.fromkeys(named))
         for symbol in wanted:
@@ -180,18 +224,33 @@ class DataRefreshService:
         return wanted
 
     def _run(
-        self, mode: Mode, symbols: list[str], first: date, last: date, now: datetime, progress: Progress | None
+        self,
+        mode: Mode,
+        symbols: list[str],
+        first: date,
+        last: date,
+        now: datetime,
+        progress: Progress | None,
+        stop: Stop | None,
     ) -> RefreshReport:
         clock = time.monotonic()
         traffic, requests = self._store.traffic, self._source.requests
         run_id = f"{now:%Y%m%dT%H%M%SZ}-{mode}-{uuid.uuid4().hex[:8]}"
         tally = _Tally()
         spans = list(_spans(first, last, len(symbols)))
-        for span_first, span_last in spans:
-            table = self._fetch(symbols, span_first, span_last, now, tally, len(spans), progress)
+        for done, (span_first, span_last) in enumerate(spans, 1):
+            table = self._fetch(symbols, span_first, span_last, now, tally, len(spans), progress, stop)
             self._store_years(table, run_id, tally)
             del table  # before the next span is fetched: one span in memory
-        self._refresh_actions(symbols, first, now, tally, everything=mode == "overnight")
+            if tally.is_stopped and done < len(spans):
+                tally.left = dict.fromkeys(symbols, f"stopped before its bars after {span_last} were asked for")
+                break
+        if tally.left:
+            tally.failures.append(f"stopped before {len(tally.left)} symbols were done: run the same again")
+        else:
+            self._refresh_actions(symbols, first, now, tally, everything=mode == "overnight")
+        if mode != "post_close":  # which has few requests to spend
+            self._store_sessions(now, tally)
         seconds = time.monotonic() - clock
         sent = self._store.traffic - traffic
         report = RefreshReport(
@@ -207,6 +266,8 @@ class DataRefreshService:
             partitions_written=tuple(tally.written),
             partitions_unchanged=tally.unchanged,
             failures=tuple(tally.failures),
+            left=tuple(tally.left),
+            short_history=self._short_history(tally) if mode == "overnight" else (),
             actions_added=tally.actions_added,
             actions_changed=tally.actions_changed,
             new_suspects=tally.new_suspects,
@@ -242,6 +303,7 @@ class DataRefreshService:
         tally: _Tally,
         spans: int,
         progress: Progress | None,
+        stop: Stop | None,
     ) -> pa.Table:
         """The bars of one span, those of incomplete sessions set aside."""
         start = datetime.combine(first, time_of_day(), calendar.NEW_YORK)
@@ -252,6 +314,7 @@ class DataRefreshService:
         )
         wanted = [symbol for symbol in symbols if symbol not in tally.rejected]
         tables = []
+        waiting = dict.fromkeys(wanted)
         for batch in self._source.daily_bars(wanted, start, end, len(calendar.sessions(first, last))):
             tables.append(batch.bars)
             tally.failed |= batch.failed
@@ -260,8 +323,14 @@ class DataRefreshService:
             tally.seen.update(pc.unique(batch.bars["symbol"]).to_pylist())
             tally.fetched += batch.bars.num_rows
             tally.done += len(batch.symbols)
+            for symbol in batch.symbols:
+                waiting.pop(symbol, None)
             if progress:
                 progress(tally.done, len(symbols) * spans, tally.fetched)
+            if stop and stop():
+                tally.is_stopped = True
+                break
+        tally.left = dict.fromkeys(waiting, f"stopped before its bars from {first} on were asked for")
         if not tables:
             return INCOMING_SCHEMA.empty_table()
         return self._with_finality(pa.concat_tables(tables), first, last, now, tally)
@@ -316,6 +385,26 @@ class DataRefreshService:
                 tally.new_suspects = self._store.actions.count_suspects(merged, today - SUSPICION)
         except (AlpacaError, StorageError) as problem:
             tally.failures.append(f"corporate actions: {problem}")
+
+    def _short_history(self, tally: _Tally) -> tuple[ShortHistory, ...]:
+        """The symbols of which fewer bars are stored than the strategies' windows need."""
+        if not self._settings.strategies:
+            return ()
+        needed = {one.symbol: one.bars_needed for one in SymbolExtractor().extract(self._settings.strategies).symbols}
+        try:
+            stored = self._store.metadata_of(list(needed))
+        except StorageError as problem:
+            tally.failures.append(f"stored bars could not be counted: {problem}")
+            return ()
+        counts = {symbol: stored[symbol].bars if symbol in stored else 0 for symbol in needed}
+        return tuple(ShortHistory(s, counts[s], bars) for s, bars in needed.items() if counts[s] < bars)
+
+    def _store_sessions(self, now: datetime, tally: _Tally) -> None:
+        last = date(calendar.new_york_date(now).year + 1, 12, 31)
+        try:
+            self._store.write_sessions(calendar.session_table(SESSIONS_FROM, last))
+        except StorageError as problem:
+            tally.failures.append(f"sessions: {problem}")
 
     def _nothing_to_do(self, now: datetime, note: str) -> RefreshReport:
         return RefreshReport(

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -30,6 +30,7 @@ from alchemiser_duck.errors import (
     EmptyLake,
     NotReadOnly,
     QueryFailed,
+    SessionsMissing,
     SettingsError,
     StorageRefused,
     StorageUnavailable,
@@ -53,6 +54,8 @@ class Lens:
 
     since: date | None = None
     as_of: date | None = None
+    now: datetime | None = None
+    """the time it is for freshness; None: the clock's"""
 
 
 class DuckDBSession:
@@ -96,6 +99,8 @@ class DuckDBSession:
             ("market_data", self._settings.lake_url),
             ("since", lens.since),
             ("as_of", lens.as_of),
+            ("now", lens.now),
+            ("sip_delay_minutes", self._settings.sip_delay_minutes),
         ):
             if value is not None:
                 cursor.execute(f"set variable {name} = {literal(value)}")
@@ -122,21 +127,20 @@ class DuckDBSession:
             QueryFailed: DuckDB cannot run the query.
         """
         torn_reads = 0
-        actions_stored = True
+        not_stored: set[str] = set()
         while True:
             connection = self.connection(lens, whole_objects=torn_reads > 0)
-            if not actions_stored:
-                stub = f"{_empty_lake()}/corporate_actions/*.parquet"
-                connection.execute(f"set variable corporate_actions = {literal(stub)}")
+            for name in not_stored:
+                connection.execute(f"set variable {name} = {literal(f'{_empty_lake()}{_OPTIONAL[name]}')}")
             for name, rows in (tables or {}).items():
                 connection.register(name, rows)
             try:
                 with translated(self._settings):
                     connection.execute(f"create temporary table result as from (\n{query}\n)", parameters)
                 return connection.table("result")
-            except _NoCorporateActions:  # a lake that no refresh of ours has written to: bars as traded
+            except _NotStored as missing:  # a lake that no refresh has written to: bars as traded, no audit trail
                 connection.close()
-                actions_stored = False
+                not_stored.add(missing.name)
             except _TornRead as torn:
                 connection.close()
                 torn_reads += 1
@@ -200,8 +204,16 @@ class _TornRead(Exception):
     """An object changed while it was read."""
 
 
-class _NoCorporateActions(Exception):
-    """The lake has no object of corporate actions."""
+class _NotStored(Exception):
+    """The lake has none of something that it may be without."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+_OPTIONAL = {"corporate_actions": "/corporate_actions/*.parquet", "refresh_runs": "/refresh_runs/*/*.parquet"}
+"""What a lake may be without, and the stand-in for it in sql/empty_lake."""
 
 
 def _open(settings: Settings, secret: Credentials, *, whole_objects: bool) -> DuckDBPyConnection:
@@ -356,9 +368,14 @@ def translated(settings: Settings) -> Iterator[None]:
 def _translate(problem: duckdb.Error, settings: Settings) -> Exception:
     text = str(problem)
     about_s3 = "s3://" in text or "HTTP" in text
-    if "No files found that match the pattern" in text and "/corporate_actions/" in text:
-        return _NoCorporateActions(text)
     if "No files found that match the pattern" in text:
+        if missing := next((name for name in _OPTIONAL if f"/{name}/" in text), None):
+            return _NotStored(missing)
+        if "/sessions/" in text:
+            return SessionsMissing(
+                f"no sessions are stored under {settings.lake_url} yet; to write them: "
+                "alchemiser-duck refresh --mode overnight"
+            )
         return EmptyLake(
             f"nothing is stored under {settings.lake_url} yet; to fill it: "
             "alchemiser-duck refresh --mode overnight --symbols AAPL,MSFT"

@@ -8,10 +8,14 @@ AlchemiserDuckError
 │   ├── UnsupportedTimeframe   a timeframe that the lake does not hold
 │   ├── BadPeriod              a period that is not <n>Y, <n>M, <n>W, <n>D or MAX
 │   ├── BadParameter           an argument out of range or of the wrong type
+│   │   └── CryptoPair         a symbol that is none of a stock
+│   ├── MalformedFile          a file that symbols are read from is not what it should be
 │   ├── NotReadOnly            SQL that is not a single SELECT-like statement
 │   └── NothingToRefresh       no symbol was named and none is stored
 ├── QueryFailed                DuckDB refused or could not run a statement
 ├── EmptyLake                  nothing is stored under the prefix yet
+│   └── SessionsMissing        bars are stored, but no sessions of the exchange
+├── StaleData                  bars are older than the caller can accept
 ├── StorageError               S3
 │   ├── StorageUnavailable     S3 cannot be reached or does not answer properly
 │   ├── StorageRefused         S3 rejects the credentials, or the bucket does not exist
@@ -61,7 +65,11 @@ class UsageError(AlchemiserDuckError):
 
 
 class UnknownSymbol(UsageError):
-    """No bar of this symbol is stored."""
+    """No bar of these symbols is stored."""
+
+    def __init__(self, message: str, symbols: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.symbols = symbols
 
 
 class UnknownIndicator(UsageError):
@@ -80,6 +88,14 @@ class BadParameter(UsageError):
     """An argument is out of range or of the wrong type."""
 
 
+class CryptoPair(BadParameter):
+    """A crypto pair where a stock is expected: the lake holds stocks."""
+
+
+class MalformedFile(UsageError):
+    """A file that symbols are read from is not what it should be; the message begins with file:line:column."""
+
+
 class NotReadOnly(UsageError):
     """SQL that is not a single SELECT-like statement."""
 
@@ -94,6 +110,16 @@ class QueryFailed(AlchemiserDuckError):
 
 class EmptyLake(AlchemiserDuckError):
     """Nothing is stored under the prefix yet."""
+
+
+class SessionsMissing(EmptyLake):
+    """Bars are stored, but no sessions of the exchange; the overnight refresh writes them."""
+
+
+class StaleData(AlchemiserDuckError):
+    """Bars are older than the caller can accept."""
+
+    exit_code = ExitCode.BAD_DATA
 
 
 class StorageError(AlchemiserDuckError):

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from exchange_calendars import ExchangeCalendar
 
 NEW_YORK = ZoneInfo("America/New_York")
 
 FIRST_DAY = date(1990, 1, 1)
-"""Sessions before this day, and later than a year ahead, are not known."""
+LAST_DAY = date(2060, 12, 31)
+"""Sessions before the first and after the last of these days are not known."""
 
 EXTENDED_CLOSE = time(20)
 """End of the extended session in New York: until then a daily bar's volume grows."""
@@ -29,13 +31,29 @@ def utc_now() -> datetime:
 def _xnys() -> "ExchangeCalendar":
     import exchange_calendars  # a second of imports, only paid where a session is asked for
 
-    return exchange_calendars.get_calendar("XNYS", start=FIRST_DAY.isoformat())
+    return exchange_calendars.get_calendar("XNYS", start=FIRST_DAY.isoformat(), end=LAST_DAY.isoformat())
 
 
 def sessions(first: date, last: date) -> list[date]:
     """The sessions from first to last, both included; empty where there is none."""
     known = _xnys().sessions
     return [stamp.date() for stamp in known[known.slice_indexer(first.isoformat(), last.isoformat())]]
+
+
+def session_table(first: date, last: date) -> "pa.Table":
+    """The sessions from first to last as the relation `sessions` has them: date, open, close (UTC), is_early_close."""
+    import pyarrow as pa
+
+    known = _xnys().schedule.loc[first.isoformat() : last.isoformat(), ["open", "close"]]
+    instant = pa.timestamp("us", tz="UTC")
+    return pa.table(
+        {
+            "date": pa.array(known.index.date, pa.date32()),
+            "open": pa.array(known["open"]).cast(instant),
+            "close": pa.array(known["close"]).cast(instant),
+            "is_early_close": pa.array(known.index.isin(_xnys().early_closes)),
+        }
+    )
 
 
 def is_session(day: date) -> bool:

@@ -29,7 +29,7 @@ from alchemiser_duck.errors import (
     FeedMismatch,
     UnknownSymbol,
 )
-from alchemiser_duck.s3_objects import PreconditionFailed, S3Objects, StoredObject, Traffic
+from alchemiser_duck.s3_objects import PreconditionFailed, S3Objects, StoredObject, Traffic, small_parquet
 from alchemiser_duck.settings import Settings
 from alchemiser_duck.sql_text import literal, literal_list
 
@@ -37,6 +37,8 @@ SCHEMA_VERSION = "1"
 
 ROW_GROUP_ROWS = 32_768
 """About 130 symbols of one year: one symbol's year costs at most two row groups, a universe's few requests."""
+
+SESSIONS_KEY = "sessions/sessions.parquet"
 
 FOOTER_BYTES = 1 << 20
 """Enough of an object's end to hold its Parquet footer."""
@@ -224,26 +226,44 @@ class MarketDataStore:
         Raises:
             UnknownSymbol: no bar of it is stored.
         """
-        require_timeframe(timeframe)
-        try:
-            row = self._session.snapshot(
-                "select symbol, first_date, last_date, bars from symbols where symbol = $1", [symbol]
-            ).fetchone()
-        except EmptyLake:
-            row = None
-        if row is None:
+        found = self.metadata_of([symbol], timeframe).get(symbol)
+        if found is None:
             raise UnknownSymbol(
                 f"no {timeframe} bars of {symbol!r} in {self._settings.lake_url}; to fetch them: "
-                f"alchemiser-duck refresh --symbols {symbol}"
+                f"alchemiser-duck refresh --symbols {symbol}",
+                (symbol,),
             )
-        return SymbolMetadata(*row)
+        return found
+
+    def metadata_of(self, symbols: list[str], timeframe: str = "1Day") -> dict[str, SymbolMetadata]:
+        """First and last session and number of bars of each symbol; those without any bar are left out."""
+        require_timeframe(timeframe)
+        if not symbols:
+            return {}
+        query = (
+            "select symbol, min(date), max(date), count(*) from bars_raw "
+            f"where symbol in ({literal_list(symbols)}) group by symbol"
+        )
+        try:
+            return {row[0]: SymbolMetadata(*row) for row in self._session.snapshot(query).fetchall()}
+        except EmptyLake:
+            return {}
+
+    def write_sessions(self, sessions: pa.Table) -> None:
+        """Store the exchange's sessions, where they are not stored just so: one request, two where they changed."""
+
+        def step(_: int) -> None:
+            stored = self._objects.get(SESSIONS_KEY)
+            body = small_parquet(sessions)
+            if stored is None or stored.body != body:
+                self._objects.put(SESSIONS_KEY, body, replaces=stored.etag if stored else None)
+
+        self._objects.until_written(SESSIONS_KEY, step)
 
     def append_run(self, key: str, record: pa.Table) -> None:
         """Store the record of one refresh run under a key of its own: the audit trail, never rewritten."""
-        sink = io.BytesIO()
-        pq.write_table(record, sink, compression="zstd")
         with suppress(PreconditionFailed):  # a retried PUT of ours that had arrived the first time
-            self._objects.put(key, sink.getvalue(), replaces=None)
+            self._objects.put(key, small_parquet(record), replaces=None)
 
     def _merge_into(
         self, partition: Partition, bars: pa.Table, feed: str, run_id: str

@@ -10,7 +10,7 @@ from alchemiser_duck.bar_merge import Changes
 from alchemiser_duck.bars import QuarantinedBar
 from alchemiser_duck.errors import ExitCode
 
-Mode = Literal["overnight", "post_close"]
+Mode = Literal["overnight", "post_close", "repair", "request"]
 Status = Literal["ok", "no_data", "failed"]
 
 
@@ -23,6 +23,15 @@ class SymbolOutcome:
     """ok; no_data: the vendor answered without a bar of it; failed: reason says why, and nothing newer is certain"""
     changes: Changes
     reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShortHistory:
+    """A symbol with fewer stored bars than the windows of the strategies need."""
+
+    symbol: str
+    bars: int
+    needed: int
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,10 @@ class RefreshReport:
     partitions_unchanged: int = 0
     failures: tuple[str, ...] = ()
     """what failed beyond single symbols: partitions that could not be written"""
+    left: tuple[str, ...] = ()
+    """symbols that a stop left undone; running the same again completes them"""
+    short_history: tuple[ShortHistory, ...] = ()
+    """where strategies would wait for bars that are not stored; looked at overnight"""
     actions_added: int = 0
     actions_changed: int = 0
     """corporate actions that are new, and those of which the vendor says something else now"""
@@ -71,6 +84,18 @@ class RefreshReport:
         if not failed and not self.failures:
             return "ok"
         return "failed" if failed == len(self.outcomes) else "partial"
+
+    @property
+    def summary(self) -> str:
+        """The run in a line."""
+        changes = self.changes
+        return (
+            f"{self.status}: {changes.added:,} added, {changes.finalised:,} finalised, {changes.restated:,} restated, "
+            f"{changes.unchanged:,} unchanged in {self.first_session} to {self.last_session}; "
+            f"{len(self.partitions_written)} partitions written; {self.alpaca_requests} Alpaca requests, "
+            f"{self.s3_requests} S3 requests, {self.s3_bytes_sent:,} bytes sent, {self.s3_bytes_received:,} "
+            f"received, {self.seconds:.1f} s"
+        )
 
     @property
     def exit_code(self) -> ExitCode:

@@ -1,5 +1,6 @@
 """S3 as this project uses it: whole objects with their ETags, conditional PUTs, and an exact count of requests."""
 
+import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -7,6 +8,8 @@ from functools import cached_property
 from threading import Lock
 from typing import Any, TypeVar
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import stamina
 from botocore.exceptions import (
     BotoCoreError,
@@ -200,6 +203,13 @@ class S3Objects:
             raise StorageUnavailable(f"S3 failed on {where} ({code}): try again") from problem
         except BotoCoreError as problem:
             raise StorageUnavailable(f"S3 cannot be reached: {where}: {problem}") from problem
+
+
+def small_parquet(table: pa.Table) -> bytes:
+    """A table of a few columns as the Parquet object that all but the bars are stored as."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
 
 
 def _code(problem: ClientError) -> str:

@@ -46,6 +46,11 @@ set variable market_data = 'sql/empty_lake';
 .read sql/relations/bars_monthly.sql
 .read sql/relations/symbols.sql
 .read sql/relations/refresh_runs.sql
+.read sql/relations/sessions.sql
+.read sql/relations/freshness.sql
+.read sql/relations/gaps.sql
+.read sql/relations/anomalies.sql
+.read sql/relations/findings.sql
 .read sql/functions/require_whole.sql
 .read sql/functions/require_between.sql
 .read sql/functions/null_as_nan.sql
@@ -140,6 +145,8 @@ set variable market_data = 'sql/empty_lake';
 .read sql/indicators/sma_200.sql
 .read sql/indicators/rsi_14.sql
 .read sql/indicators/indicators.sql
+
+set variable sip_delay_minutes = cast(coalesce(nullif(getenv('ALPACA_SIP_DELAY_MINUTES'), ''), '15') as integer);
 
 set variable market_data = case
     when coalesce(getenv('MARKET_DATA_BUCKET'), '') = ''

@@ -162,7 +162,21 @@ def test_help_shows_exit_codes_and_an_example_per_command() -> None:
     assert "Exit codes: 0 ok" in top
     commands = re.findall(r"^  ([a-z]+)  ", top.split("Commands:")[1], re.MULTILINE)
     assert set(commands) == {
-        *("actions", "refresh", "bars", "indicator", "indicators", "sql", "shell", "symbols", "sandbox", "demo"),
+        *(
+            "check",
+            "repair",
+            "schedule",
+            "actions",
+            "refresh",
+            "bars",
+            "indicator",
+            "indicators",
+            "sql",
+            "shell",
+            "symbols",
+            "sandbox",
+            "demo",
+        ),
     }
     for command in commands:
         assert f"Example: alchemiser-duck {command}" in " ".join(run(bare, command, "--help").stdout.split())

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,9 +19,10 @@ from alchemiser_duck.errors import (
     ExitCode,
     FeedMismatch,
     NothingToRefresh,
-    SettingsError,
+    MalformedFile,
     StorageUnavailable,
 )
+from alchemiser_duck.refresh_report import ShortHistory
 from alchemiser_duck.sandbox import AlpacaServer, Fault
 
 START = date(2024, 1, 1)
@@ -93,9 +95,18 @@ def test_overnight_uses_the_environment_s_symbols_then_the_stored_ones(make_sett
     assert [outcome.symbol for outcome in report.outcomes] == ["FB", "IBM"]
 
 
-def test_a_strategies_variable_is_never_ignored_silently(make_settings: Callable[..., Settings]) -> None:
-    with pytest.raises(SettingsError, match="ALCHEMISER_STRATEGIES"):
-        service(make_settings(ALCHEMISER_SYMBOLS=(), ALCHEMISER_STRATEGIES=".")).overnight(now=MORNING)
+def test_strategies_name_the_universe_and_how_much_history_they_need(
+    make_settings: Callable[..., Settings], tmp_path: Path
+) -> None:
+    (tmp_path / "a.clj").write_text('(if (> (rsi "IBM" {:window 10}) 79) (asset "AAPL") (asset "BTC/USD"))')
+    settings = make_settings(ALCHEMISER_SYMBOLS="FB", ALCHEMISER_STRATEGIES=str(tmp_path))
+    report = service(settings).overnight(start=date(2025, 7, 7), now=MORNING)
+    assert [outcome.symbol for outcome in report.outcomes] == ["FB", "AAPL", "IBM"]
+    assert report.short_history == (ShortHistory("IBM", 7, 11),)
+    assert service(settings).overnight(start=START, now=MORNING).short_history == ()
+    (tmp_path / "b.clj").write_text('(asset "SPY"')
+    with pytest.raises(MalformedFile, match=r"b\.clj:1:1"):
+        service(settings).overnight(now=MORNING)
 
 
 @pytest.mark.parametrize("symbol", ["", " AAPL", "AA,PL"])

@@ -1,8 +1,10 @@
 -- refresh_runs: what each refresh did, newest first; the audit trail.
--- grain: run_id | outcomes: one entry per symbol, unnest it for details
+-- grain: run_id | date: of started_at, UTC; a condition on it leaves the other days' objects unread
+-- outcomes: one entry per symbol, unnest it for details
 create or replace view refresh_runs as
 
     select
+        date,
         run_id,
         mode,
         status,
@@ -28,7 +30,7 @@ create or replace view refresh_runs as
         quarantined
 
     from read_parquet(
-        getvariable('market_data') || '/refresh_runs/*/*.parquet',
+        coalesce(getvariable('refresh_runs'), getvariable('market_data') || '/refresh_runs/*/*.parquet'),
         hive_partitioning = true,
         hive_types = {'date': date}
     )

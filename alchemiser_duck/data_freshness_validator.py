@@ -1,0 +1,187 @@
+"""DataFreshnessValidator: which symbols are behind what the schedules should have delivered, and what is broken.
+
+The rules are SQL: sql/relations/freshness.sql, gaps.sql and findings.sql.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from alchemiser_duck import exchange_calendar as calendar
+from alchemiser_duck.duckdb_session import DuckDBSession, Lens
+from alchemiser_duck.errors import BadParameter, EmptyLake, SessionsMissing, StaleData
+from alchemiser_duck.settings import Settings
+from alchemiser_duck.sql_text import literal_list, where
+from alchemiser_duck.symbol_extractor import configured_symbols
+
+RECENT = timedelta(days=45)
+"""Read first: a symbol with a bar this recent needs no older one to be judged."""
+
+
+@dataclass(frozen=True, slots=True)
+class StaleSymbol:
+    """A symbol that is behind."""
+
+    symbol: str
+    last_date: date
+    sessions_behind: int
+
+    def __str__(self) -> str:
+        return f"{self.symbol} (last bar {self.last_date}, {self.sessions_behind} sessions behind)"
+
+
+@dataclass(frozen=True)
+class FreshnessReport:
+    """What was found of the symbols that were looked at; each is in exactly one of the lists."""
+
+    expected_session: date | None
+    """the newest session that should be stored by now; None: nothing is stored at all"""
+    fresh: tuple[str, ...]
+    stale: tuple[StaleSymbol, ...]
+    missing: tuple[str, ...]
+    """asked for, and no bar is stored"""
+    ended: tuple[str, ...]
+    """renamed, merged or removed: no bar is expected any more"""
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether nothing is stale or missing."""
+        return not self.stale and not self.missing
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something stale or broken, and what to ask the vendor for to repair it."""
+
+    symbol: str
+    finding: str
+    """stale, vendor gap, not finalised, quarantined, missing"""
+    first_session: date | None
+    last_session: date | None
+    """both included; None: the whole history"""
+    detail: str
+
+    @property
+    def repair(self) -> str:
+        """What to type."""
+        if self.finding == "missing":
+            return f"alchemiser-duck refresh --mode overnight --symbols {self.symbol}"
+        return f"alchemiser-duck repair --symbols {self.symbol}"
+
+    def as_row(self) -> dict[str, Any]:
+        """The finding as plain values, its days as text."""
+        return {name: str(v) if isinstance(v, date) else v for name, v in asdict(self).items()} | {
+            "repair": self.repair
+        }
+
+    def __str__(self) -> str:
+        days = "" if self.first_session is None else f" {self.first_session}"
+        if self.last_session != self.first_session:
+            days += f" to {self.last_session}"
+        return f"{self.symbol}: {self.finding}{days}: {self.detail}; to repair: {self.repair}"
+
+
+class DataFreshnessValidator:
+    """Looks at a lake, for reading only. Every method takes the time it looks at; by default that is the clock's."""
+
+    def __init__(self, settings: Settings | None = None, *, session: DuckDBSession | None = None) -> None:
+        self._settings = settings or Settings.from_environment()
+        self._session = session or DuckDBSession(self._settings)
+
+    def validate(
+        self,
+        symbols: Sequence[str] | None = None,
+        *,
+        max_sessions_behind: int = 0,
+        raise_on_stale: bool = False,
+        now: datetime | None = None,
+        as_of: date | None = None,
+    ) -> FreshnessReport:
+        """How fresh the symbols are, against what the schedules should have delivered by now.
+
+        Args:
+            symbols: default: ALCHEMISER_SYMBOLS and those of ALCHEMISER_STRATEGIES, else every stored symbol.
+            max_sessions_behind: a symbol further behind than this is stale.
+            as_of: look from the close of this day.
+
+        Raises:
+            StaleData: something is stale or missing, and raise_on_stale is set.
+            BadParameter: max_sessions_behind is negative.
+            EmptyLake: nothing is stored and no symbols are named, or no sessions are stored.
+            StorageError: the lake cannot be read.
+        """
+        if max_sessions_behind < 0:
+            raise BadParameter(f"max_sessions_behind is 0 or more, got {max_sessions_behind}")
+        now = now or calendar.utc_now()
+        wanted = self._wanted(symbols)
+        rows = self._freshness(wanted, now, as_of)
+        stale = [StaleSymbol(*row[:3]) for row in rows if row[3] == "stale" and row[2] > max_sessions_behind]
+        behind = {found.symbol for found in stale}
+        report = FreshnessReport(
+            expected_session=rows[0][4] if rows else None,
+            fresh=tuple(row[0] for row in rows if row[3] != "ended" and row[0] not in behind),
+            stale=tuple(stale),
+            missing=tuple(sorted(set(wanted or ()) - {row[0] for row in rows})),
+            ended=tuple(row[0] for row in rows if row[3] == "ended"),
+        )
+        if raise_on_stale and not report.is_fresh:
+            raise StaleData(_complaint(report))
+        return report
+
+    def findings(self, symbols: Sequence[str] | None = None, *, now: datetime | None = None) -> list[Finding]:
+        """What is stale or broken, by symbol; empty where all is well. Symbols as in `validate`.
+
+        Raises:
+            EmptyLake, StorageError: as `validate` does.
+        """
+        wanted = self._wanted(symbols)
+        chosen = [] if wanted is None else [f"symbol in ({literal_list(wanted)})"]
+        query = (
+            f"select symbol, finding, first_session, last_session, detail from findings{where(chosen)} "
+            "order by symbol, first_session, finding"
+        )
+        missing = self.validate(wanted, now=now).missing if wanted is not None else ()
+        found = [Finding(symbol, "missing", None, None, "no bar is stored") for symbol in missing]
+        if wanted is None or len(missing) < len(wanted):
+            rows = self._session.snapshot(query, lens=Lens(now=now or calendar.utc_now())).fetchall()
+            found += [Finding(*row) for row in rows]
+        return found
+
+    def _wanted(self, symbols: Sequence[str] | None) -> list[str] | None:
+        if symbols is None:
+            return configured_symbols(self._settings) or None
+        if isinstance(symbols, str) or not symbols:
+            raise BadParameter(f"symbols is a list of tickers, got {symbols!r}: name one, or leave it out for all")
+        return list(dict.fromkeys(symbols))
+
+    def _freshness(self, wanted: list[str] | None, now: datetime, as_of: date | None) -> list[tuple[Any, ...]]:
+        """Symbol, last_date, sessions_behind, status, expected_session of the stored ones, by symbol."""
+        recent = min(as_of or now.date(), now.date()) - RECENT
+        found: dict[str, tuple[Any, ...]] = {}
+        for since in (recent, None) if wanted is not None else (None,):
+            left = None if wanted is None else [symbol for symbol in wanted if symbol not in found]
+            if left == []:
+                break
+            chosen = where([] if left is None else [f"symbol in ({literal_list(left)})"])
+            query = f"select symbol, last_date, sessions_behind, status, expected_session from freshness{chosen}"
+            try:
+                rows = self._session.snapshot(query, lens=Lens(since, as_of, now)).fetchall()
+            except SessionsMissing:
+                raise
+            except EmptyLake:
+                if wanted is None:
+                    raise
+                rows = []
+            found |= {row[0]: row for row in rows}
+        return [found[symbol] for symbol in sorted(found)]
+
+
+def _complaint(report: FreshnessReport) -> str:
+    parts = [str(symbol) for symbol in report.stale] + [f"{symbol} (no bar)" for symbol in report.missing]
+    listed = ", ".join(parts[:10]) + (f" and {len(parts) - 10} more" if len(parts) > 10 else "")
+    symbols = ",".join([*(found.symbol for found in report.stale), *report.missing][:10])
+    return (
+        f"bars up to {report.expected_session} should be stored by now, and are not: {listed}; "
+        f"to look: alchemiser-duck check; to fetch: alchemiser-duck refresh --symbols {symbols}"
+    )

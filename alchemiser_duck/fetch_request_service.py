@@ -1,0 +1,202 @@
+"""FetchRequestService: fetches what is missing now, once per symbol and cooldown, whoever asks for it and how often."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from threading import Lock
+from typing import Literal
+
+from alchemiser_duck import exchange_calendar as calendar
+from alchemiser_duck.data_refresh_service import HISTORY_START, DataRefreshService
+from alchemiser_duck.errors import AlchemiserDuckError, BadParameter, StorageError
+from alchemiser_duck.fetch_leases import FetchLeases, Lease
+from alchemiser_duck.market_data_store import MarketDataStore
+from alchemiser_duck.refresh_report import SymbolOutcome
+from alchemiser_duck.s3_objects import S3Objects
+from alchemiser_duck.settings import Settings
+from alchemiser_duck.symbol_extractor import alpaca_symbol
+
+COOLDOWN = timedelta(minutes=15)
+"""For how long after a fetch the same symbol is not fetched again."""
+
+WORKING = timedelta(minutes=5)
+"""How long a fetch may take before others may think that its holder has died."""
+
+WORKERS = 16
+"""Leases asked for at once."""
+
+Status = Literal["fetched", "present", "no_data", "deduplicated", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class FetchOutcome:
+    """What became of one symbol of a request."""
+
+    symbol: str
+    status: Status
+    """fetched; present: nothing was missing; no_data: the vendor has no bar of what is missing; deduplicated: somebody
+    fetches it, or just has; failed: reason says why"""
+    bars: int = 0
+    """bars added"""
+    remaining_seconds: float | None = None
+    """deduplicated: after how long it would be fetched again"""
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class FetchReport:
+    """What became of a request, symbol by symbol, in the order asked for."""
+
+    outcomes: tuple[FetchOutcome, ...]
+
+    def symbols_with(self, status: Status) -> list[str]:
+        """The symbols that ended with this status."""
+        return [outcome.symbol for outcome in self.outcomes if outcome.status == status]
+
+    @property
+    def status(self) -> Literal["ok", "partial", "failed"]:
+        """ok: nothing failed; failed: everything did; partial: between the two."""
+        failed = len(self.symbols_with("failed"))
+        if not failed:
+            return "ok"
+        return "failed" if failed == len(self.outcomes) else "partial"
+
+
+@dataclass
+class _Request:
+    """A call that waits for its answer."""
+
+    symbols: list[str]
+    requested_by: str
+    now: datetime
+    outcomes: dict[str, FetchOutcome] = field(default_factory=dict)
+
+
+class FetchRequestService:
+    """Fetches on demand. Safe to share between threads: requests that wait for each other become one refresh."""
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        refresh: DataRefreshService | None = None,
+        cooldown: timedelta = COOLDOWN,
+        working: timedelta = WORKING,
+    ) -> None:
+        """Everything comes from the environment unless settings are given.
+
+        Args:
+            cooldown: for how long after a fetch the same symbol is not fetched again.
+            working: for how long a holder that says nothing is believed to be at work.
+        """
+        self._settings = settings or Settings.from_environment()
+        self._store = MarketDataStore(self._settings)
+        self._refresh = refresh or DataRefreshService(self._settings, store=self._store)
+        self._leases = FetchLeases(S3Objects(self._settings))
+        self._cooldown = cooldown
+        self._working = working
+        self._delay = timedelta(minutes=self._settings.sip_delay_minutes)
+        self._door, self._refreshing = Lock(), Lock()
+        self._waiting: list[_Request] = []
+
+    def request(self, symbols: Sequence[str], requested_by: str, *, now: datetime | None = None) -> FetchReport:
+        """Fetch what is missing of the symbols up to the last complete session: all history of new ones.
+
+        Never raises for what S3 or Alpaca do: that is in the outcomes, and the symbol can be asked for again at once.
+
+        Raises:
+            BadParameter: no symbol, or one that is not a ticker, or requested_by is empty.
+        """
+        request = _Request(_tickers(symbols), requested_by, now or calendar.utc_now())
+        if not requested_by.strip():
+            raise BadParameter("requested_by is empty: name the strategy or person that asks")
+        with self._door:
+            self._waiting.append(request)
+        with self._refreshing:
+            if not request.outcomes:
+                with self._door:
+                    batch, self._waiting = self._waiting, []
+                self._serve(batch)
+        return FetchReport(tuple(request.outcomes[symbol] for symbol in request.symbols))
+
+    def _serve(self, batch: list[_Request]) -> None:
+        """Answer requests with one refresh; the first to name a symbol asks for it."""
+        now = max(request.now for request in batch)
+        asked = {symbol: request for request in reversed(batch) for symbol in request.symbols}
+        with ThreadPoolExecutor(min(WORKERS, len(asked))) as pool:
+            taken = dict(
+                zip(asked, pool.map(lambda one: self._take(one, asked[one].requested_by, now), asked), strict=True)
+            )
+        leases = {symbol: lease for symbol, lease in taken.items() if isinstance(lease, Lease)}
+        outcomes = {symbol: other for symbol, other in taken.items() if isinstance(other, FetchOutcome)}
+        outcomes |= self._fetch(list(leases), now)
+        with ThreadPoolExecutor(WORKERS) as pool:
+            list(pool.map(lambda symbol: self._close(leases[symbol], outcomes[symbol], now), leases))
+        for request in batch:
+            for symbol in request.symbols:
+                first = asked[symbol] is request
+                request.outcomes[symbol] = outcomes[symbol] if first else self._shared(outcomes[symbol])
+
+    def _take(self, symbol: str, requested_by: str, now: datetime) -> Lease | FetchOutcome:
+        try:
+            lease = self._leases.take(symbol, requested_by, now, self._working)
+        except StorageError as problem:
+            return FetchOutcome(symbol, "failed", reason=str(problem))
+        if isinstance(lease, Lease):
+            return lease
+        return FetchOutcome(symbol, "deduplicated", remaining_seconds=lease.total_seconds())
+
+    def _shared(self, outcome: FetchOutcome) -> FetchOutcome:
+        """The outcome for a request whose symbol another one in the same batch has fetched."""
+        if outcome.status != "fetched":
+            return outcome
+        return FetchOutcome(outcome.symbol, "deduplicated", remaining_seconds=self._cooldown.total_seconds())
+
+    def _close(self, lease: Lease, outcome: FetchOutcome, now: datetime) -> None:
+        try:
+            if outcome.status == "failed":
+                self._leases.release(lease, now)
+            else:
+                self._leases.keep(lease, now, self._cooldown)
+        except StorageError:
+            return  # it expires by itself
+
+    def _fetch(self, symbols: list[str], now: datetime) -> dict[str, FetchOutcome]:
+        """Fetch what is missing of each: one refresh for what is new, one for what is behind."""
+        last = calendar.last_complete_session(now, self._delay)
+        try:
+            stored = self._store.metadata_of(symbols)
+        except StorageError as problem:
+            return _all_failed(symbols, problem)
+        outcomes = {s: FetchOutcome(s, "present") for s in symbols if s in stored and stored[s].last_date >= last}
+        behind = [symbol for symbol in symbols if symbol in stored and symbol not in outcomes]
+        if new := [symbol for symbol in symbols if symbol not in stored]:
+            outcomes |= self._refreshed(new, HISTORY_START, last, now)
+        if behind:
+            first = min(stored[symbol].last_date for symbol in behind) + timedelta(days=1)
+            outcomes |= self._refreshed(behind, first, last, now)
+        return outcomes
+
+    def _refreshed(self, symbols: list[str], first: date, last: date, now: datetime) -> dict[str, FetchOutcome]:
+        try:
+            report = self._refresh.fetch(symbols, first, last, "request", now=now)
+        except AlchemiserDuckError as problem:
+            return _all_failed(symbols, problem)
+        return {outcome.symbol: outcome for outcome in map(_of_refresh, report.outcomes)}
+
+
+def _of_refresh(outcome: SymbolOutcome) -> FetchOutcome:
+    if outcome.status == "failed":
+        return FetchOutcome(outcome.symbol, "failed", reason=outcome.reason)
+    return FetchOutcome(outcome.symbol, "no_data" if outcome.status == "no_data" else "fetched", outcome.changes.added)
+
+
+def _all_failed(symbols: list[str], problem: Exception) -> dict[str, FetchOutcome]:
+    return {symbol: FetchOutcome(symbol, "failed", reason=str(problem)) for symbol in symbols}
+
+
+def _tickers(symbols: Sequence[str]) -> list[str]:
+    if isinstance(symbols, str) or not symbols:
+        raise BadParameter(f"symbols is a list of tickers, got {symbols!r}")
+    return list(dict.fromkeys(alpaca_symbol(symbol) for symbol in symbols))

@@ -1,0 +1,152 @@
+-- findings: what is stale or broken and can be fetched again: what `alchemiser-duck check` says and `repair` asks for.
+-- grain: symbol, finding, first_session | first_session to last_session: what to ask the vendor for, both included
+-- stale: sessions that should be there by now | vendor gap: sessions between two bars that no refresh has asked for since
+-- not finalised: a provisional bar older than the night after it | quarantined: a bar that was turned away lately
+create or replace view findings as
+
+    with
+
+    clock as (
+
+        select coalesce(getvariable('now')::timestamptz, now()) as moment
+
+    ),
+
+    recent_runs as (
+
+        select
+            started_at,
+            first_session,
+            last_session,
+            outcomes,
+            quarantined
+
+        from refresh_runs
+
+        cross join clock
+
+        where date >= cast(coalesce(getvariable('now')::timestamptz, now()) - interval 10 day as date)
+            and started_at <= moment
+
+    ),
+
+    asked as (
+
+        select
+            outcome.symbol,
+            started_at,
+            first_session,
+            last_session
+
+        from (select started_at, first_session, last_session, unnest(outcomes) as outcome from recent_runs)
+
+        where outcome.status in ('ok', 'no_data')
+
+    ),
+
+    turned_away as (
+
+        select distinct
+            bar.symbol,
+            cast(timezone('America/New_York', bar.timestamp) as date) as date,
+            last_value(bar.reason) over (
+                partition by bar.symbol, bar.timestamp
+                order by started_at
+                rows between unbounded preceding and unbounded following
+            ) as reason
+
+        from (select started_at, unnest(quarantined) as bar from recent_runs)
+
+        where bar.timestamp is not null
+
+    ),
+
+    found as (
+
+        select
+            freshness.symbol,
+            'stale' as finding,
+            gaps.first_session,
+            gaps.last_session,
+            'the last bar is of ' || freshness.last_date || ', ' || sessions_behind || ' sessions behind' as detail
+
+        from freshness
+
+        join gaps
+            on freshness.symbol = gaps.symbol
+            and gaps.kind = 'not delivered'
+
+        where freshness.status = 'stale'
+
+        union all
+
+        select
+            symbol,
+            'vendor gap' as finding,
+            first_session,
+            last_session,
+            sessions || ' sessions without a bar' as detail
+
+        from gaps
+
+        where kind = 'vendor gap'
+            and not exists (
+                select 1
+
+                from asked
+
+                where asked.symbol = gaps.symbol
+                    and asked.first_session <= gaps.first_session
+                    and asked.last_session >= gaps.last_session
+                    and asked.started_at::date > gaps.last_session
+            )
+
+        union all
+
+        select
+            symbol,
+            'not finalised' as finding,
+            date as first_session,
+            date as last_session,
+            'the bar of ' || date || ' is still provisional' as detail
+
+        from bars_raw
+
+        cross join clock
+
+        -- the overnight refresh of 04:00 UTC has had an hour
+        where not is_final
+            and date::timestamp + interval '1 day 5 hours' <= timezone('UTC', moment)
+
+        union all
+
+        select
+            symbol,
+            'quarantined' as finding,
+            date as first_session,
+            date as last_session,
+            reason as detail
+
+        from turned_away
+
+        where not exists (
+                select 1
+
+                from bars_raw
+
+                where bars_raw.symbol = turned_away.symbol
+                    and bars_raw.date = turned_away.date
+            )
+
+    )
+
+    select
+        symbol,
+        finding,
+        first_session,
+        last_session,
+        detail
+
+    from found;
+
+comment on view findings is 'What is stale or broken and can be fetched again, symbol by symbol.';
