@@ -4,7 +4,7 @@ BIN := .venv/bin
 DEV := .venv/.installed-dev
 DEMO := .venv/.installed-demo
 
-.PHONY: help demo test check bench lint types contracts install wheel clean
+.PHONY: help demo test slow check bench lint types contracts template install wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -13,13 +13,16 @@ demo: $(DEMO) ## install, start the sandbox, refresh real bars into S3, read the
 	@$(BIN)/alchemiser-duck demo
 
 test: $(DEV) ## run every test
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+slow: $(DEV) ## run the tests that take minutes
+	$(BIN)/python -m pytest -n 2 -m slow
 
 bench: $(DEV) ## measure indicators beside polars, and what adjustment costs
 	$(BIN)/python tests/benchmarks/indicators.py
 	$(BIN)/python tests/benchmarks/adjustment.py
 
-check: lint types contracts test ## lint + types + import contracts + tests: what CI runs
+check: lint types contracts template test slow ## lint, types, import contracts, template, all tests: what CI runs
 
 lint: $(DEV) ## ruff: style and formatting
 	$(BIN)/ruff check .
@@ -30,6 +33,9 @@ types: $(DEV) ## mypy, strict
 
 contracts: $(DEV) ## import-linter: which module may import which
 	$(BIN)/lint-imports
+
+template: $(DEV) ## cfn-lint: the CloudFormation template
+	$(BIN)/cfn-lint alchemiser_duck/deploy/template.yaml
 
 install: $(DEMO) ## create .venv with the package and the sandbox
 

@@ -80,6 +80,7 @@ class FetchRequestService:
         self,
         settings: Settings | None = None,
         *,
+        store: MarketDataStore | None = None,
         refresh: DataRefreshService | None = None,
         cooldown: timedelta = COOLDOWN,
         working: timedelta = WORKING,
@@ -91,7 +92,7 @@ class FetchRequestService:
             working: for how long a holder that says nothing is believed to be at work.
         """
         self._settings = settings or Settings.from_environment()
-        self._store = MarketDataStore(self._settings)
+        self._store = store or MarketDataStore(self._settings)
         self._refresh = refresh or DataRefreshService(self._settings, store=self._store)
         self._leases = FetchLeases(S3Objects(self._settings))
         self._cooldown = cooldown

@@ -91,10 +91,11 @@ class SymbolMetadata:
 class MarketDataStore:
     """Raw daily bars on S3: read, merge, conditional write."""
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, *, session: DuckDBSession | None = None) -> None:
+        """Everything comes from the environment unless settings are given; a session can be shared with readers."""
         self._settings = settings or Settings.from_environment()
         self._objects = S3Objects(self._settings)
-        self._session = DuckDBSession(self._settings)
+        self._session = session or DuckDBSession(self._settings)
         self.actions = CorporateActionStore(self._settings, self._objects, self._session)
         self._feeds: dict[str, str] = {}
         self._read_ahead_of: dict[Partition, _Read] = {}

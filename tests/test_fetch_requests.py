@@ -129,7 +129,8 @@ def test_twenty_processes_fetch_once(box: Sandbox, settings: Settings) -> None:
         for offset in (60 * number / 19 for number in range(20))
     ]
     for racer in racers:
-        assert racer.stdout is not None and racer.stdout.readline() == "ready\n"
+        assert racer.stdout is not None
+        assert racer.stdout.readline() == "ready\n"
     box.alpaca.requests.clear()
     for racer in racers:
         assert racer.stdin is not None

@@ -1,6 +1,7 @@
 """Freshness and quality: behind what the schedules should have delivered, gaps, anomalies, check and repair."""
 
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -278,7 +279,7 @@ def test_check_and_repair_from_the_command_line(box: Sandbox, settings: Settings
     checked = run(variables, "check", *now)
     assert checked.returncode == 4
     lines = checked.stdout.splitlines()
-    assert lines[0].startswith("IBM: missing") and lines[0].endswith("refresh --mode overnight --symbols IBM")
+    assert re.fullmatch("IBM: missing.* refresh --mode overnight --symbols IBM", lines[0])
     assert lines[1].startswith("AAPL: stale 2025-07-14 to 2025-07-15: the last bar is of 2025-07-11")
     as_json = json.loads(run(variables, "check", "--json", "--symbols", "AAPL", *now).stdout)
     assert as_json[0]["first_session"] == "2025-07-14"

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import venv
+from datetime import date
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -12,6 +13,7 @@ from conftest import ROOT
 
 import alchemiser_duck
 from alchemiser_duck import errors
+from alchemiser_duck import exchange_calendar as calendar
 from alchemiser_duck.bar_merge import BAR_SCHEMA
 from alchemiser_duck.refresh_report import RUN_SCHEMA
 from alchemiser_duck.sandbox import Sandbox
@@ -68,6 +70,8 @@ def test_the_empty_lake_has_the_schemas_that_are_written() -> None:
     root = sql_root() / "empty_lake"
     assert pq.read_schema(root / "bars/timeframe=1Day/year=1970/bars.parquet").equals(BAR_SCHEMA)
     assert pq.read_schema(root / "refresh_runs/date=1970-01-01/empty.parquet").equals(RUN_SCHEMA)
+    sessions = calendar.session_table(date(2025, 1, 1), date(2025, 1, 31))
+    assert pq.read_schema(root / "sessions/sessions.parquet").equals(sessions.schema)
 
 
 def test_the_top_level_is_what_was_agreed() -> None:
@@ -141,7 +145,8 @@ def test_the_wheel_works_alone(
 def test_the_wheel_carries_types_sql_and_licence(installed_wheel: Path) -> None:
     code = (
         "import alchemiser_duck, pathlib; package = pathlib.Path(alchemiser_duck.__file__).parent; "
-        "print((package / 'py.typed').is_file(), len(list((package / 'sql').rglob('*.sql'))))"
+        "print((package / 'py.typed').is_file(), len(list((package / 'sql').rglob('*.sql'))), "
+        "*sorted(path.name for path in (package / 'deploy').iterdir()))"
     )
     shown = subprocess.run([installed_wheel, "-c", code], cwd="/", capture_output=True, text=True, check=True).stdout
-    assert shown.split() == ["True", str(len(built_in_files()) + 1)]
+    assert shown.split() == ["True", str(len(built_in_files()) + 1), "Dockerfile", "template.yaml"]

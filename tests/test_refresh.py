@@ -18,8 +18,8 @@ from alchemiser_duck.errors import (
     BarNotComplete,
     ExitCode,
     FeedMismatch,
-    NothingToRefresh,
     MalformedFile,
+    NothingToRefresh,
     StorageUnavailable,
 )
 from alchemiser_duck.refresh_report import ShortHistory
