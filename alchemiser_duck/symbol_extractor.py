@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from alchemiser_duck.clojure_reader import Atom, Form, Group, read_forms
-from alchemiser_duck.errors import BadParameter, CryptoPair
+from alchemiser_duck.errors import BadParameter, CryptoPair, MalformedFile
 from alchemiser_duck.places import Place, Placed, places_in
 from alchemiser_duck.settings import Settings
 from alchemiser_duck.sql_catalog import built_in_files
@@ -137,19 +137,35 @@ def configured_symbols(settings: Settings) -> list[str]:
     return list(dict.fromkeys([*settings.symbols, *(SymbolExtractor().extract(named).names if named else [])]))
 
 
+class _UnknownShape(MalformedFile):
+    """JSON or YAML that is sound, and none of what symbols are read from."""
+
+    def __init__(self, what: str, place: Place) -> None:
+        super().__init__(f"{place}: {what}")
+        self.what = what
+        self.place = place
+
+
 class SymbolExtractor:
     """Reads symbols out of files. It holds nothing: one serves any number of calls."""
 
     def extract(self, *paths: Path | str) -> Extraction:
         """The symbols of files and folders; a folder means every file in it that symbols are read from.
 
+        JSON and YAML files of a folder that are about something else (a manifest) are left out, with a note.
+
         Raises:
             MalformedFile: a path does not exist, a file is not what its name says, or holds no symbol.
         """
         found = _Found()
-        for path in paths:
-            for file in _files(Path(path)):
-                _read_file(file, found)
+        for path in map(Path, paths):
+            for file in _files(path):
+                try:
+                    _read_file(file, found)
+                except _UnknownShape as problem:
+                    if not path.is_dir():
+                        raise
+                    found.left_out.append(LeftOut(file.name, problem.what, problem.place))
         symbols = (
             ExtractedSymbol(name, tuple(sorted(found.places[name])), tuple(sorted(found.uses[name], key=str)))
             for name in sorted(found.places)
@@ -238,6 +254,8 @@ def _symbol_of_call(form: Group, uses: frozenset[IndicatorUse], found: _Found) -
     first = form.items[1] if len(form.items) > 1 else None
     window = _window(form)
     is_indicator = form.head in _indicator_names() or window is not None
+    if window is None and is_indicator and len(form.items) > 2:
+        window = _number(form.items[2])  # (rsi "SPY" 14)
     if form.head == "asset" or is_indicator:
         if isinstance(first, Atom) and first.kind == "string":
             own = uses if form.head == "asset" else frozenset({IndicatorUse(form.head, window)})
@@ -308,20 +326,30 @@ def _read_value(value: Any, path: Path, found: _Found) -> None:
     elif isinstance(value, dict) and any("step" in part for part in _mappings(value)):
         _read_symphony(value, frozenset(), found)
     else:
-        raise beginning.malformed(
-            'expected a list of symbols, {"symbols": […]}, a strategy config {"files": […]} or a Composer symphony'
-        )
+        expected = 'a list of symbols, {"symbols": […]}, a strategy config {"files": […]} or a Composer symphony'
+        raise _UnknownShape(f"expected {expected}", beginning)
 
 
 def _beside(name: Any, config: Path) -> Path:
-    """A file that a config names: relative to the config's folder, or to the folder strategies beside it."""
+    """A file that a config names: relative to its folder or the folder strategies beside it, or somewhere in that."""
     if not isinstance(name, Placed):
         raise Place(config, 1, 1).malformed(f'"files" lists names of files, not {name!r}')
     folders = (config.parent, config.parent / "strategies", config.parent.parent / "strategies", config.parent.parent)
     for folder in folders:
         if (folder / name).is_file():
             return folder / name
-    raise name.place.malformed(f"there is no file {str(name)!r} in {', '.join(map(str, folders))}")
+    inside = [
+        file
+        for folder in folders
+        if folder.name == "strategies"
+        for file in sorted(folder.rglob("*"))
+        if file.as_posix().endswith(f"/{name}")
+    ]
+    if len(inside) > 1:
+        raise name.place.malformed(f"{str(name)!r} could be any of {', '.join(map(str, inside))}: name its folder too")
+    if not inside:
+        raise name.place.malformed(f"there is no file {str(name)!r} in {', '.join(map(str, folders))}")
+    return inside[0]
 
 
 def _read_list(items: Any, beginning: Place, found: _Found) -> None:
@@ -354,6 +382,10 @@ def _read_symphony(value: Any, uses: frozenset[IndicatorUse], found: _Found) -> 
             symbol = value.get(f"{side}-val")
             if f"{side}-fn" in value and isinstance(symbol, Placed) and not fixed:
                 found.add(symbol, symbol.place, {_composer_use(value, side)})
+        if value.get("step") == "wt-inverse-vol" and (
+            digits := re.fullmatch(r"\d{1,6}", str(value.get("window-days")))
+        ):
+            uses |= {IndicatorUse("wt-inverse-vol", int(digits.group()))}
         if "sort-by-fn" in value:
             uses |= {_composer_use(value, "sort-by")}
         waiting += [(part, uses) for part in value.values()]

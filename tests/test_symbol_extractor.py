@@ -136,6 +136,32 @@ def test_a_config_names_files_beside_it(tmp_path: Path) -> None:
         extract(tmp_path, "config.json", '{\n "files": ["c.clj"]}')
 
 
+def test_a_config_finds_a_file_somewhere_in_strategies(tmp_path: Path) -> None:
+    for name, symbol in (("one", "SPY"), ("two", "QQQ")):
+        (tmp_path / "strategies" / name).mkdir(parents=True)
+        (tmp_path / "strategies" / name / f"{name}.clj").write_text(f'(asset "{symbol}")')
+    (tmp_path / "config").mkdir()
+    assert extract(tmp_path / "config", "prod.json", '{"files": ["one.clj", "two/two.clj"]}').names == ["QQQ", "SPY"]
+    (tmp_path / "strategies" / "two" / "one.clj").write_text('(asset "DIA")')
+    with pytest.raises(MalformedFile, match=r"prod\.json:1:12: 'one.clj' could be any of .*one/one.clj, .*two/one.clj"):
+        extract(tmp_path / "config", "prod.json", '{"files": ["one.clj"]}')
+
+
+def test_a_manifest_beside_strategies_is_left_out_with_a_note(tmp_path: Path) -> None:
+    (tmp_path / "a.clj").write_text('(asset "SPY" nil)')
+    (tmp_path / "_manifest.json").write_text('{"description": "QQQ", "groups": []}')
+    found = SymbolExtractor().extract(tmp_path)
+    assert found.names == ["SPY"]
+    assert [one.text for one in found.left_out] == ["_manifest.json"]
+    (tmp_path / "broken.json").write_text('{"description": ')
+    with pytest.raises(MalformedFile, match=r"broken\.json:1:17: this is not JSON"):
+        SymbolExtractor().extract(tmp_path)
+
+
+def test_a_window_may_stand_without_its_name(tmp_path: Path) -> None:
+    assert uses(extract(tmp_path, "s.clj", '(> (rsi "SPY" 14) 70)')) == {"SPY": ["rsi(14)"]}
+
+
 def test_a_folder_is_all_of_its_files(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / ".hidden").mkdir()
