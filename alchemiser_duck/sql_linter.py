@@ -364,7 +364,8 @@ def _borrowed_look_ahead(definition: Definition, tainted: frozenset[str]) -> Ite
 
 def _tainted(definitions: Sequence[Definition]) -> frozenset[str]:
     """The relations that may look ahead, on their own account or through what they read."""
-    tainted = {d.file.name for d in definitions if d.file.allows_look_ahead is not None}
+    files = [*built_in_files(), *(definition.file for definition in definitions)]
+    tainted = {file.name for file in files if file.allows_look_ahead is not None}
     while True:
         more = {d.file.name for d in definitions if tainted & d.names_read().keys()} - tainted
         if not more:

@@ -229,6 +229,8 @@ def test_the_duckdb_shell_reads_the_lake_from_the_environment_alone(variables: d
         ),
         *("-c", "select round(rsi, 6) is not null from rsi_14 where symbol = 'IBM' order by timestamp desc limit 1"),
         *("-c", "select count(*) from indicators", "-c", "select count(*) from refresh_runs"),
+        *("-c", "reset variable as_of", "-c", "reset variable since", "-c", f"set variable now = '{MORNING}'"),
+        *("-c", "select count(*), max(sessions_behind) from freshness", "-c", "select count(*) from findings"),
         cwd=ROOT,
     )
     lines = [line for line in ended.stdout.splitlines() if re.match(r"^[\dtf]", line)]
@@ -236,7 +238,7 @@ def test_the_duckdb_shell_reads_the_lake_from_the_environment_alone(variables: d
     assert lines[1].startswith("2020-03-02,")
     assert lines[2] == "20,16"
     assert lines[3] == "true"
-    assert lines[5] == "1"
+    assert lines[5:] == ["1", "4,0", "0"]
     assert "rror" not in ended.stderr
 
 

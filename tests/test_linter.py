@@ -59,6 +59,11 @@ SOUND = {
 }
 
 SEES_THE_FUTURE = {
+    "a view that compares with the next bar": (
+        "create or replace macro mine(n := 20, source := 'bars') as table (\n"
+        "select b.symbol, b.timestamp, a.value as mine from query_table(source) as b left join anomalies as a "
+        "on b.symbol = a.symbol and b.timestamp = a.date);"
+    ),
     "lead": of_bars(f"lead(close) {OVER})"),
     "lead deep inside": of_bars(f"round(abs(ln(coalesce(lead(close, 5) {OVER}), close))), 2)"),
     "negative lag": of_bars(f"lag(close, -1) {OVER})"),

@@ -3,6 +3,7 @@
 -- zero volume; repeated bar: same prices and volume as the bar before; overnight move: the open against the close before,
 -- adjusted, by a factor of more than 1.5 (variable overnight_move) either way; high outlier, low outlier: beyond a factor
 -- of 1.5 (variable outlier) of the bar's own open and close and of the highs or lows on both sides
+-- allows look-ahead: it holds a bar against the one after it
 create or replace view anomalies as
 
     with

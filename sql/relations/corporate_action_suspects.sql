@@ -2,6 +2,7 @@
 -- grain: symbol, date, suspicion | id: of the action, null where one seems to be missing
 -- a stated split is held against the move from the close before to the open of its day; more than a factor of 1.6
 -- between them is suspicious, as is a move of 1.8 or more that is near a whole ratio and has no action
+-- allows look-ahead: it knows the last bar of each symbol
 create or replace view corporate_action_suspects as
 
     with

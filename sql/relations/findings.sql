@@ -2,6 +2,7 @@
 -- grain: symbol, finding, first_session | first_session to last_session: what to ask the vendor for, both included
 -- stale: sessions that should be there by now | vendor gap: sessions between two bars that no refresh has asked for since
 -- not finalised: a provisional bar older than the night after it | quarantined: a bar that was turned away lately
+-- allows look-ahead: it knows what was repaired later
 create or replace view findings as
 
     with

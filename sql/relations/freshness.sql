@@ -4,6 +4,7 @@
 -- A session is expected 5 minutes after the post-close refresh can have stored it: that runs at 16:05 New York, on early
 -- closes too, and waits until the feed shows the close.
 -- variables: now (default: the clock), sip_delay_minutes (default: 15), as_of (the session expected is not after it)
+-- allows look-ahead: it knows the last bar of each symbol
 create or replace view freshness as
 
     with

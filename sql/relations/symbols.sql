@@ -1,6 +1,7 @@
 -- symbols: what is stored of each symbol, and what became of it.
 -- grain: symbol | seen through the lens: since and as_of narrow what is counted
 -- ended_by: the newest rename, merger, redemption or removal; successor: the symbol that shares turned into, if any
+-- allows look-ahead: it knows how each symbol ends
 create or replace view symbols as
 
     with
