@@ -14,7 +14,6 @@ create or replace macro action_factors(actions := 'corporate_actions') as table 
             id,
             type,
             symbol,
-            new_symbol,
             ex_date,
             case
                 when type in ('forward_split', 'reverse_split', 'unit_split') then old_rate / new_rate
@@ -22,6 +21,7 @@ create or replace macro action_factors(actions := 'corporate_actions') as table 
             end as split_factor,
             case when type = 'cash_dividend' then cash_amount end as cash_amount,
             case when type = 'spin_off' then new_rate / old_rate end as new_shares,
+            case when type = 'spin_off' then new_symbol end as spun_off,
             row_number() over (
                 partition by symbol, type, ex_date, cash_amount, old_rate, new_rate, new_symbol, special
                 order by id
@@ -75,8 +75,7 @@ create or replace macro action_factors(actions := 'corporate_actions') as table 
         cross join newest
 
         left join bars_raw as new_bars
-            on preceded.new_shares is not null
-            and preceded.new_symbol = new_bars.symbol
+            on preceded.spun_off = new_bars.symbol
             and preceded.ex_date = new_bars.date
 
     ),
