@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 Rows = TypeVar("Rows")
 
+_NEWEST = "newest_first = 1"
+
 DAILY_RELATIONS = ("bars", "bars_split", "bars_raw")
 """Relations with one row per session: a look-back in bars tells how many days to read."""
 
@@ -349,7 +351,7 @@ class CachedMarketDataAdapter:
         """The condition of each symbol's newest row, and the first day that must be computed for it."""
         horizon = self._as_of or calendar.new_york_date(self._clock())
         # without a list of symbols, one that stopped trading long ago has a newest row too: all is read
-        return ["newest_first = 1"], horizon if symbols is not None else None
+        return [_NEWEST], horizon if symbols is not None else None
 
     def _compute_one(
         self,
@@ -388,15 +390,18 @@ class CachedMarketDataAdapter:
         look_back = self._look_back(wanted, source) if first_needed else None
         since = _days_before(first_needed, look_back) if first_needed and look_back is not None else None
 
+        # counting bars costs a sort of all columns: only where something asks for the count
+        numbers, columns = "", "*"
+        if since is not None:
+            numbers += ", row_number() over (partition by symbol order by timestamp) - 1 as bars_before"
+        if conditions == [_NEWEST]:
+            numbers += ", row_number() over (partition by symbol order by timestamp desc) as newest_first"
+            columns = "* exclude (newest_first)"
+
         def rows(some: Sequence[str] | None, start: date | None) -> "DuckDBPyRelation":
-            numbered = (
-                "select *, row_number() over (partition by symbol order by timestamp) - 1 as bars_before, "
-                "row_number() over (partition by symbol order by timestamp desc) as newest_first "
-                f"from (\n{query(some)}\n)"
-            )
-            kept = f"select * exclude (newest_first) from ({numbered}){where(conditions)} order by symbol, timestamp"
+            kept = f"select {columns} from (select *{numbers} from (\n{query(some)}\n)){where(conditions)}"
             try:
-                return self._session.snapshot(kept, lens=Lens(start, self._as_of))
+                return self._session.snapshot(f"{kept} order by symbol, timestamp", lens=Lens(start, self._as_of))
             except QueryFailed as problem:
                 if any(f"{one.file.name}: " in str(problem) for one in wanted):  # the bounds are in the .sql files
                     raise BadParameter(str(problem).removeprefix("Invalid Input Error: ")) from problem
@@ -414,7 +419,7 @@ class CachedMarketDataAdapter:
                         result.filter(f"symbol not in ({literal_list(sorted(short))})"), rows(sorted(short), None)
                     )
             self._require_all(symbols, result)
-            return result.select("* exclude (bars_before)")
+            return result if since is None else result.select("* exclude (bars_before)")
 
         return self._as_promised(symbols, read)
 

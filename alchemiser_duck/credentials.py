@@ -1,5 +1,6 @@
 """AWS credentials and region, from boto3's own chain: environment, profile, SSO, container, instance."""
 
+import os
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -35,6 +36,10 @@ def current() -> Credentials:
     Raises:
         StorageRefused: the chain is empty or cannot be read.
     """
+    # what boto3's chain looks at first; botocore takes 0.1 s to begin with
+    key_id, secret = os.environ.get("AWS_ACCESS_KEY_ID"), os.environ.get("AWS_SECRET_ACCESS_KEY")
+    if key_id and secret:
+        return Credentials(key_id, secret, os.environ.get("AWS_SESSION_TOKEN") or None)
     from botocore.exceptions import BotoCoreError
 
     try:

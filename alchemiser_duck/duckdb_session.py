@@ -36,7 +36,7 @@ from alchemiser_duck.errors import (
     StorageUnavailable,
 )
 from alchemiser_duck.settings import Settings
-from alchemiser_duck.sql_catalog import SqlFile, built_in_files, sql_root, user_files
+from alchemiser_duck.sql_catalog import SqlFile, built_in_files, files_named_in, sql_root, user_files
 from alchemiser_duck.sql_text import identifier, literal
 
 if TYPE_CHECKING:
@@ -65,19 +65,25 @@ class DuckDBSession:
         self._settings = settings
         self._lock = Lock()
         self._credentials: Credentials | None = None
-        self._by_range: DuckDBPyConnection | None = None
-        self._whole_objects: DuckDBPyConnection | None = None
+        self._by_range: _Instance | None = None
+        self._whole_objects: _Instance | None = None
 
     def close(self) -> None:
         """Close DuckDB; relations handed out earlier are gone with it."""
         with self._lock:
             for instance in (self._by_range, self._whole_objects):
                 if instance is not None:
-                    instance.close()
+                    instance.con.close()
             self._by_range = self._whole_objects = None
 
-    def connection(self, lens: Lens = Lens(), *, whole_objects: bool = False) -> DuckDBPyConnection:
-        """A new connection that looks through the lens. whole_objects: fetch each object in one request.
+    def connection(
+        self, lens: Lens = Lens(), *, runs: str | None = None, whole_objects: bool = False
+    ) -> DuckDBPyConnection:
+        """A new connection that looks through the lens.
+
+        Args:
+            runs: the SQL that it is for; what that names of the layer is there. None: the whole layer is.
+            whole_objects: fetch each object in one request.
 
         Raises:
             StorageRefused: there are no AWS credentials.
@@ -89,12 +95,13 @@ class DuckDBSession:
                 self._by_range = self._whole_objects = None  # locked instances keep their secret: open new ones
                 self._credentials = now
             if whole_objects:
-                self._whole_objects = self._whole_objects or _open(self._settings, now, whole_objects=True)
+                self._whole_objects = self._whole_objects or _Instance(self._settings, now, whole_objects=True)
             else:
-                self._by_range = self._by_range or _open(self._settings, now, whole_objects=False)
+                self._by_range = self._by_range or _Instance(self._settings, now, whole_objects=False)
             instance = self._whole_objects if whole_objects else self._by_range
             assert instance is not None  # noqa: S101 (tells the type checker what the lines above made sure of)
-            cursor = instance.cursor()
+            instance.load(built_in_files() if runs is None else files_named_in(runs))
+            cursor = instance.con.cursor()
         for name, value in (
             ("market_data", self._settings.lake_url),
             ("since", lens.since),
@@ -128,8 +135,9 @@ class DuckDBSession:
         """
         torn_reads = 0
         not_stored: set[str] = set()
+        names_needed: str | None = query
         while True:
-            connection = self.connection(lens, whole_objects=torn_reads > 0)
+            connection = self.connection(lens, runs=names_needed, whole_objects=torn_reads > 0)
             for name in not_stored:
                 connection.execute(f"set variable {name} = {literal(f'{_empty_lake()}{_OPTIONAL[name]}')}")
             for name, rows in (tables or {}).items():
@@ -141,6 +149,11 @@ class DuckDBSession:
             except _NotStored as missing:  # a lake that no refresh has written to: bars as traded, no audit trail
                 connection.close()
                 not_stored.add(missing.name)
+            except QueryFailed as problem:
+                if names_needed is None or "does not exist" not in str(problem):
+                    raise
+                names_needed = None  # a name that is put together, or mistyped: DuckDB looks through all there are
+                connection.close()
             except _TornRead as torn:
                 connection.close()
                 torn_reads += 1
@@ -160,11 +173,9 @@ class DuckDBSession:
         return self.snapshot(_single_select(text), parameters, lens)
 
     def relation_names(self) -> list[str]:
-        """The names of all views of the layer, sorted."""
-        rows = (
-            self.connection().execute("select view_name from duckdb_views() where not internal order by 1").fetchall()
-        )
-        return [name for (name,) in rows]
+        """The names of all views of the layer and of the user's own, sorted."""
+        files = (*built_in_files(), *user_files(self._settings.sql_dir))
+        return sorted(file.name for file in files if file.is_relation)
 
     def stack(self, *parts: DuckDBPyRelation) -> DuckDBPyRelation:
         """The rows of several snapshots with the same columns as one, by symbol and timestamp."""
@@ -175,7 +186,7 @@ class DuckDBSession:
 
     def relation_of(self, rows: "pa.Table") -> DuckDBPyRelation:
         """Arrow rows as a snapshot, in their order."""
-        connection = self.connection()
+        connection = self.connection(runs="")
         connection.register("rows_given", rows)
         connection.execute("create temporary table result as from rows_given")
         connection.unregister("rows_given")
@@ -183,7 +194,7 @@ class DuckDBSession:
 
     def columns_of(self, call: str) -> list[str]:
         """The columns that a relation or a table macro's call gives; S3 is not asked."""
-        connection = self.connection()
+        connection = self.connection(runs=call)
         connection.execute(f"set variable market_data = {literal(_empty_lake())}")
         with translated(self._settings):
             return [row[0] for row in connection.execute(f"describe select * from {call}").fetchall()]
@@ -196,7 +207,8 @@ class DuckDBSession:
         """
         columns = ", ".join(f"{text} as {identifier(name)}" for name, text in values.items())
         with translated(self._settings):
-            row = self.connection().execute(f"select {expression} from (select {columns})").fetchone()
+            connection = self.connection(runs=expression)
+            row = connection.execute(f"select {expression} from (select {columns})").fetchone()
         return row[0] if row else None
 
 
@@ -216,8 +228,26 @@ _OPTIONAL = {"corporate_actions": "/corporate_actions/*.parquet", "refresh_runs"
 """What a lake may be without, and the stand-in for it in sql/empty_lake."""
 
 
+class _Instance:
+    """A locked DuckDB that takes in the files of the layer when they are first needed: all of them take a while."""
+
+    def __init__(self, settings: Settings, secret: Credentials, *, whole_objects: bool) -> None:
+        self.con = _open(settings, secret, whole_objects=whole_objects)
+        self._loaded: set[str] = set()
+        if own := user_files(settings.sql_dir):
+            self.load(files_named_in("\n".join(file.text for file in own)))
+            _load_user_files(self.con, own)
+
+    def load(self, files: Sequence[SqlFile]) -> None:
+        """Take in what is not there yet of these files, given in loading order."""
+        for file in files:
+            if file.name not in self._loaded:
+                self.con.execute(file.text)
+                self._loaded.add(file.name)
+
+
 def _open(settings: Settings, secret: Credentials, *, whole_objects: bool) -> DuckDBPyConnection:
-    """An in-memory DuckDB with httpfs, the secret and the SQL layer, locked."""
+    """An in-memory DuckDB with httpfs and the secret, locked."""
     config: dict[str, Any] = {
         "threads": settings.threads,
         "temp_directory": str(Path(tempfile.gettempdir()) / f"alchemiser-duck-{os.getpid()}"),
@@ -232,12 +262,9 @@ def _open(settings: Settings, secret: Credentials, *, whole_objects: bool) -> Du
     con.execute(f"set global force_download = {literal(whole_objects)}")
     _create_secret(con, settings, secret)
     con.execute(f"set variable market_data = {literal(_empty_lake())}")
-    for file in built_in_files():
-        con.execute(file.text)
     con.execute(f"set allowed_directories = [{literal(settings.lake_url + '/')}, {literal(_empty_lake() + '/')}]")
     con.execute("set enable_external_access = false")
     con.execute("set lock_configuration = true")
-    _load_user_files(con, user_files(settings.sql_dir))
     return con
 
 
@@ -305,8 +332,6 @@ def _create_secret(con: DuckDBPyConnection, settings: Settings, secret: Credenti
 
 def _load_user_files(con: DuckDBPyConnection, files: Sequence[SqlFile]) -> None:
     """Lint the user's files, then load them in the order of their dependencies, their text unchanged."""
-    if not files:
-        return
     from alchemiser_duck.sql_linter import in_loading_order, lint  # sqlglot is only needed for users' own files
 
     if findings := lint(files, frozenset(file.name for file in built_in_files())):

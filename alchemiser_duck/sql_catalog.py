@@ -17,6 +17,8 @@ _SIGNATURE = re.compile(
     r"^\s*create\s+or\s+replace\s+macro\s+\w+\s*\((?P<parameters>[^()]*)\)\s*as\s+(?P<table>table\b)?",
     re.MULTILINE | re.IGNORECASE,
 )
+_COMMENT_LINE = re.compile(r"^\s*--.*$", re.MULTILINE)
+_LISTS = ("duckdb_", "information_schema", "pg_", "pragma_", "sqlite_")
 _DESCRIPTION = re.compile(r"^-- \w+: (.+)$", re.MULTILINE)
 _ALLOWS_LOOK_AHEAD = re.compile(r"^-- allows look-ahead:[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
 _LOOK_BACK = re.compile(r"^-- look-back:[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
@@ -52,6 +54,11 @@ class SqlFile:
         """Whether the file defines a scalar macro: a formula that indicators share."""
         found = _SIGNATURE.search(self.text)
         return found is not None and found.group("table") is None
+
+    @property
+    def is_relation(self) -> bool:
+        """Whether the file defines a view: something with rows that a `source` can name."""
+        return _SIGNATURE.search(self.text) is None
 
     @property
     def parameters(self) -> dict[str, str]:
@@ -107,6 +114,34 @@ def built_in_files() -> tuple[SqlFile, ...]:
     root = sql_root()
     names = _READ.findall((root / "init.sql").read_text(encoding="utf-8"))
     return tuple(SqlFile(root / name, (root / name).read_text(encoding="utf-8")) for name in names)
+
+
+def files_named_in(text: str) -> list[SqlFile]:
+    """The built-in files that a piece of SQL names, and all that those need, in loading order.
+
+    A word too many costs a millisecond. SQL that lists the catalogue itself (SHOW, duckdb_functions()) names them all.
+    """
+    words = _words(text)
+    if any(word == "show" or word.startswith(_LISTS) for word in words):
+        return list(built_in_files())
+    by_name = _built_in_by_name()
+    found: dict[str, SqlFile] = {}
+    waiting = list(words & by_name.keys())
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found[name] = by_name[name]
+            waiting += _words(_COMMENT_LINE.sub("", by_name[name].text)) & by_name.keys()
+    return [file for file in built_in_files() if file.name in found]
+
+
+@cache
+def _built_in_by_name() -> dict[str, SqlFile]:
+    return {file.name: file for file in built_in_files()}
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.lower()))
 
 
 def user_files(folder: Path | None) -> tuple[SqlFile, ...]:

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import duckdb
 import pytest
 from conftest import MORNING, TUESDAY, bar_rows, bar_table
 
@@ -23,6 +24,7 @@ from alchemiser_duck.errors import (
     UnsupportedTimeframe,
 )
 from alchemiser_duck.sandbox import AlpacaServer, Sandbox
+from alchemiser_duck.sql_catalog import built_in_files, files_named_in, sql_root
 
 
 def at(settings: Settings, moment: datetime = MORNING, **options: Any) -> CachedMarketDataAdapter:
@@ -377,3 +379,27 @@ def test_indicators_lists_what_there_is(tmp_path: Any, make_settings: Callable[.
 def test_days_of_delay_do_not_move_the_horizon_of_as_of(stored_settings: Settings) -> None:
     past = at(stored_settings, MORNING + timedelta(days=3000)).as_of("2024-07-05")
     assert calendar.new_york_date(past.get_bars("AAPL", "1W")[-1].timestamp) == date(2024, 7, 5)
+
+
+def test_every_file_comes_with_all_that_it_needs() -> None:
+    """The layer is loaded as far as a query names it: each file alone must bring what it reads."""
+    for file in built_in_files():
+        with duckdb.connect() as con:
+            con.execute(f"set variable market_data = '{sql_root()}/empty_lake'")
+            for needed in files_named_in(f"select * from {file.name}"):
+                con.execute(needed.text)
+            if not file.is_function:
+                call = file.name if file.is_relation else f"{file.name}()"
+                assert con.execute(f"describe select * from {call}").fetchall(), file.name
+
+
+def test_names_that_are_put_together_or_mistyped_are_looked_up_everywhere(stored_settings: Settings) -> None:
+    def fresh() -> CachedMarketDataAdapter:
+        return CachedMarketDataAdapter(stored_settings, clock=lambda: MORNING)
+
+    assert len(fresh().sql("from sma(3, source := 'bars_' || 'weekly') limit 5")) == 5
+    with pytest.raises(QueryFailed, match='Did you mean "rsi"'):
+        fresh().sql("from rsl(3)")
+    assert {"bars", "freshness", "rsi_14"} <= {name for (name,) in fresh().sql("show tables").fetchall()}
+    functions = fresh().sql("select count(distinct function_name) from duckdb_functions() where not internal")
+    assert functions.fetchone() == (sum(not file.is_relation for file in built_in_files()),)
