@@ -3,14 +3,14 @@
 The rules are SQL: sql/relations/freshness.sql, gaps.sql and findings.sql.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
 from alchemiser_duck import exchange_calendar as calendar
 from alchemiser_duck.duckdb_session import DuckDBSession, Lens
-from alchemiser_duck.errors import BadParameter, EmptyLake, SessionsMissing, StaleData
+from alchemiser_duck.errors import BadParameter, EmptyLake, StaleData
 from alchemiser_duck.settings import Settings
 from alchemiser_duck.sql_text import literal_list, where
 from alchemiser_duck.symbol_extractor import configured_symbols
@@ -19,30 +19,22 @@ RECENT = timedelta(days=45)
 """Read first: a symbol with a bar this recent needs no older one to be judged."""
 
 
-@dataclass(frozen=True, slots=True)
-class StaleSymbol:
-    """A symbol that is behind."""
-
-    symbol: str
-    last_date: date
-    sessions_behind: int
-
-    def __str__(self) -> str:
-        return f"{self.symbol} (last bar {self.last_date}, {self.sessions_behind} sessions behind)"
-
-
 @dataclass(frozen=True)
 class FreshnessReport:
-    """What was found of the symbols that were looked at; each is in exactly one of the lists."""
+    """What was found of the symbols that were looked at; each is in exactly one of the four tuples."""
 
     expected_session: date | None
     """the newest session that should be stored by now; None: nothing is stored at all"""
     fresh: tuple[str, ...]
-    stale: tuple[StaleSymbol, ...]
+    stale: tuple[str, ...]
     missing: tuple[str, ...]
     """asked for, and no bar is stored"""
     ended: tuple[str, ...]
     """renamed, merged or removed: no bar is expected any more"""
+    last_dates: Mapping[str, date]
+    """the newest stored session of every symbol that is stored"""
+    sessions_behind: Mapping[str, int]
+    """how many sessions each of them is behind"""
 
     @property
     def is_fresh(self) -> bool:
@@ -108,7 +100,7 @@ class DataFreshnessValidator:
         Raises:
             StaleData: something is stale or missing, and raise_on_stale is set.
             BadParameter: max_sessions_behind is negative.
-            EmptyLake: nothing is stored and no symbols are named, or no sessions are stored.
+            EmptyLake: nothing is stored, and no symbols are named.
             StorageError: the lake cannot be read.
         """
         if max_sessions_behind < 0:
@@ -116,14 +108,15 @@ class DataFreshnessValidator:
         now = now or calendar.utc_now()
         wanted = self._wanted(symbols)
         rows = self._freshness(wanted, now, as_of)
-        stale = [StaleSymbol(*row[:3]) for row in rows if row[3] == "stale" and row[2] > max_sessions_behind]
-        behind = {found.symbol for found in stale}
+        stale = [row[0] for row in rows if row[3] == "stale" and row[2] > max_sessions_behind]
         report = FreshnessReport(
             expected_session=rows[0][4] if rows else None,
-            fresh=tuple(row[0] for row in rows if row[3] != "ended" and row[0] not in behind),
+            fresh=tuple(row[0] for row in rows if row[3] != "ended" and row[0] not in set(stale)),
             stale=tuple(stale),
             missing=tuple(sorted(set(wanted or ()) - {row[0] for row in rows})),
             ended=tuple(row[0] for row in rows if row[3] == "ended"),
+            last_dates={row[0]: row[1] for row in rows},
+            sessions_behind={row[0]: row[2] for row in rows},
         )
         if raise_on_stale and not report.is_fresh:
             raise StaleData(_complaint(report))
@@ -167,8 +160,6 @@ class DataFreshnessValidator:
             query = f"select symbol, last_date, sessions_behind, status, expected_session from freshness{chosen}"
             try:
                 rows = self._session.snapshot(query, lens=Lens(since, as_of, now)).fetchall()
-            except SessionsMissing:
-                raise
             except EmptyLake:
                 if wanted is None:
                     raise
@@ -178,9 +169,13 @@ class DataFreshnessValidator:
 
 
 def _complaint(report: FreshnessReport) -> str:
-    parts = [str(symbol) for symbol in report.stale] + [f"{symbol} (no bar)" for symbol in report.missing]
+    parts = [
+        f"{symbol} (last bar {report.last_dates[symbol]}, {report.sessions_behind[symbol]} sessions behind)"
+        for symbol in report.stale
+    ]
+    parts += [f"{symbol} (no bar)" for symbol in report.missing]
     listed = ", ".join(parts[:10]) + (f" and {len(parts) - 10} more" if len(parts) > 10 else "")
-    symbols = ",".join([*(found.symbol for found in report.stale), *report.missing][:10])
+    symbols = ",".join([*report.stale, *report.missing][:10])
     return (
         f"bars up to {report.expected_session} should be stored by now, and are not: {listed}; "
         f"to look: alchemiser-duck check; to fetch: alchemiser-duck refresh --symbols {symbols}"

@@ -30,7 +30,6 @@ from alchemiser_duck.errors import (
     EmptyLake,
     NotReadOnly,
     QueryFailed,
-    SessionsMissing,
     SettingsError,
     StorageRefused,
     StorageUnavailable,
@@ -224,8 +223,12 @@ class _NotStored(Exception):
         self.name = name
 
 
-_OPTIONAL = {"corporate_actions": "/corporate_actions/*.parquet", "refresh_runs": "/refresh_runs/*/*.parquet"}
-"""What a lake may be without, and the stand-in for it in sql/empty_lake."""
+_OPTIONAL = {
+    "corporate_actions": "/corporate_actions/*.parquet",
+    "refresh_runs": "/refresh_runs/*/*.parquet",
+    "sessions": "/sessions/*.parquet",
+}
+"""What a lake may be without, and the stand-in for it in sql/empty_lake: no rows, but the sessions known at release."""
 
 
 class _Instance:
@@ -396,11 +399,6 @@ def _translate(problem: duckdb.Error, settings: Settings) -> Exception:
     if "No files found that match the pattern" in text:
         if missing := next((name for name in _OPTIONAL if f"/{name}/" in text), None):
             return _NotStored(missing)
-        if "/sessions/" in text:
-            return SessionsMissing(
-                f"no sessions are stored under {settings.lake_url} yet; to write them: "
-                "alchemiser-duck refresh --mode overnight"
-            )
         return EmptyLake(
             f"nothing is stored under {settings.lake_url} yet; to fill it: "
             "alchemiser-duck refresh --mode overnight --symbols AAPL,MSFT"

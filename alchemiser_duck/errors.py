@@ -14,7 +14,6 @@ AlchemiserDuckError
 │   └── NothingToRefresh       no symbol was named and none is stored
 ├── QueryFailed                DuckDB refused or could not run a statement
 ├── EmptyLake                  nothing is stored under the prefix yet
-│   └── SessionsMissing        bars are stored, but no sessions of the exchange
 ├── StaleData                  bars are older than the caller can accept
 ├── StorageError               S3
 │   ├── StorageUnavailable     S3 cannot be reached or does not answer properly
@@ -110,10 +109,6 @@ class QueryFailed(AlchemiserDuckError):
 
 class EmptyLake(AlchemiserDuckError):
     """Nothing is stored under the prefix yet."""
-
-
-class SessionsMissing(EmptyLake):
-    """Bars are stored, but no sessions of the exchange; the overnight refresh writes them."""
 
 
 class StaleData(AlchemiserDuckError):

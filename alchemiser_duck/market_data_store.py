@@ -255,7 +255,7 @@ class MarketDataStore:
 
         def step(_: int) -> None:
             stored = self._objects.get(SESSIONS_KEY)
-            body = small_parquet(sessions)
+            body = small_parquet(sessions, increasing=["date", "open", "close"])
             if stored is None or stored.body != body:
                 self._objects.put(SESSIONS_KEY, body, replaces=stored.etag if stored else None)
 

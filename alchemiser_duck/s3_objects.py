@@ -1,7 +1,7 @@
 """S3 as this project uses it: whole objects with their ETags, conditional PUTs, and an exact count of requests."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -205,10 +205,12 @@ class S3Objects:
             raise StorageUnavailable(f"S3 cannot be reached: {where}: {problem}") from problem
 
 
-def small_parquet(table: pa.Table) -> bytes:
-    """A table of a few columns as the Parquet object that all but the bars are stored as."""
+def small_parquet(table: pa.Table, increasing: Sequence[str] = ()) -> bytes:
+    """A table as the Parquet object that all but the bars are stored as; increasing columns as their differences."""
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
+    others = [name for name in table.column_names if name not in increasing]
+    encoding = dict.fromkeys(increasing, "DELTA_BINARY_PACKED")
+    pq.write_table(table, sink, compression="zstd", use_dictionary=others, column_encoding=encoding or None)
     return sink.getvalue()
 
 

@@ -12,8 +12,8 @@ from test_command_line import run
 
 from alchemiser_duck import CachedMarketDataAdapter, DataRefreshService, MarketDataStore, Settings
 from alchemiser_duck import exchange_calendar as calendar
-from alchemiser_duck.data_freshness_validator import DataFreshnessValidator, StaleSymbol
-from alchemiser_duck.errors import BadParameter, EmptyLake, SessionsMissing, StaleData
+from alchemiser_duck.data_freshness_validator import DataFreshnessValidator
+from alchemiser_duck.errors import BadParameter, EmptyLake, StaleData
 from alchemiser_duck.sandbox import AlpacaServer, Fault, Sandbox
 
 NEW_YORK = calendar.NEW_YORK
@@ -63,7 +63,8 @@ def test_a_session_is_expected_when_the_schedules_should_have_brought_it(
     report = DataFreshnessValidator(settings).validate(["AAPL", "OLD"], now=new_york(moment))
     assert report.expected_session == day
     assert report.fresh == ("AAPL",)
-    assert [(one.symbol, one.sessions_behind) for one in report.stale] == [("OLD", 1)]
+    assert report.stale == ("OLD",)
+    assert report.sessions_behind == {"AAPL": 0, "OLD": 1}
 
 
 def test_a_report_puts_every_symbol_in_one_list(settings: Settings) -> None:
@@ -77,7 +78,9 @@ def test_a_report_puts_every_symbol_in_one_list(settings: Settings) -> None:
     assert report.ended == ("GONE",)
     assert report.missing == ("NONE",)
     behind = len(calendar.sessions(date(2024, 1, 3), TUESDAY))
-    assert report.stale == (StaleSymbol("HALF", date(2024, 1, 2), behind), StaleSymbol("LATE", sessions[-4], 3))
+    assert report.stale == ("HALF", "LATE")
+    assert report.sessions_behind == {"NEW": 0, "LATE": 3, "GONE": 0, "HALF": behind}
+    assert report.last_dates["LATE"] == sessions[-4]
     assert not report.is_fresh
     assert validator.validate(["NEW", "LATE", "GONE"], max_sessions_behind=3, now=MORNING).is_fresh
     with pytest.raises(StaleData, match=r"up to 2025-07-15 should be stored.*LATE \(last bar 2025-07-10, 3 sessions"):
@@ -102,18 +105,18 @@ def test_as_of_is_judged_by_that_day(settings: Settings) -> None:
     fill(settings, {"AAPL": calendar.sessions(date(2025, 6, 2), date(2025, 6, 10))})
     validator = DataFreshnessValidator(settings)
     assert validator.validate(["AAPL"], now=MORNING, as_of=date(2025, 6, 8)).is_fresh
-    assert validator.validate(["AAPL"], now=MORNING, as_of=date(2025, 6, 11)).stale[0].sessions_behind == 1
+    assert validator.validate(["AAPL"], now=MORNING, as_of=date(2025, 6, 11)).sessions_behind == {"AAPL": 1}
 
 
-def test_a_lake_without_sessions_or_bars_says_so(make_settings: Callable[..., Settings]) -> None:
+def test_a_lake_without_sessions_is_judged_by_those_known_at_release(make_settings: Callable[..., Settings]) -> None:
     settings = make_settings(ALCHEMISER_SYMBOLS="")
     validator = DataFreshnessValidator(settings)
     with pytest.raises(EmptyLake):
         validator.validate(now=MORNING)
     assert validator.validate(["AAPL"], now=MORNING).missing == ("AAPL",)
     MarketDataStore(settings).write_bars(bar_table(bar_rows("AAPL", [TUESDAY])))
-    with pytest.raises(SessionsMissing, match="refresh --mode overnight"):
-        validator.validate(["AAPL"], now=MORNING)
+    assert validator.validate(now=MORNING).fresh == ("AAPL",)
+    assert validator.findings(now=MORNING) == []
 
 
 def test_sessions_that_end_too_early_stop_loudly(settings: Settings) -> None:

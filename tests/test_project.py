@@ -1,5 +1,6 @@
 """The project's own promises: one public door, one list of files, schemas that agree, a wheel that works alone."""
 
+import os
 import re
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import venv
 from datetime import date
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT
@@ -16,6 +18,7 @@ from alchemiser_duck import errors
 from alchemiser_duck import exchange_calendar as calendar
 from alchemiser_duck.bar_merge import BAR_SCHEMA
 from alchemiser_duck.refresh_report import RUN_SCHEMA
+from alchemiser_duck.s3_objects import small_parquet
 from alchemiser_duck.sandbox import Sandbox
 from alchemiser_duck.settings import Settings
 from alchemiser_duck.sql_catalog import built_in_files, sql_root
@@ -70,8 +73,21 @@ def test_the_empty_lake_has_the_schemas_that_are_written() -> None:
     root = sql_root() / "empty_lake"
     assert pq.read_schema(root / "bars/timeframe=1Day/year=1970/bars.parquet").equals(BAR_SCHEMA)
     assert pq.read_schema(root / "refresh_runs/date=1970-01-01/empty.parquet").equals(RUN_SCHEMA)
-    sessions = calendar.session_table(date(2025, 1, 1), date(2025, 1, 31))
-    assert pq.read_schema(root / "sessions/sessions.parquet").equals(sessions.schema)
+
+
+def test_the_sessions_that_are_shipped_are_the_calendars() -> None:
+    """For lakes that no refresh has written sessions to; WRITE_SESSIONS=1 writes the file again.
+
+    Held against the calendar up to its release: a closure that is announced later is in the next one.
+    """
+    path = sql_root() / "empty_lake/sessions/sessions.parquet"
+    expected = calendar.session_table(date(2000, 1, 1), date(2040, 12, 31))
+    if os.environ.get("WRITE_SESSIONS"):
+        path.write_bytes(small_parquet(expected, increasing=["date", "open", "close"]))
+    shipped, released = pq.read_table(path), date(2026, 11, 20)
+    assert shipped.schema.equals(expected.schema)
+    assert shipped.filter(pc.field("date") <= released).equals(expected.filter(pc.field("date") <= released))
+    assert shipped["date"][-1].as_py() == date(2040, 12, 31)
 
 
 def test_the_top_level_is_what_was_agreed() -> None:
