@@ -217,8 +217,8 @@ _NAMED = frozenset({"defsymphony", "defstrategy", "group", "ns", "def", "defn", 
 """Forms whose texts are names and titles."""
 
 _DSL_INDICATORS = frozenset(
-    {"moving-average-price", "exponential-moving-average-price", "relative-strength-index", "standard-deviation-price"}
-    | {"standard-deviation-return"}
+    {"moving-average-price", "exponential-moving-average-price", "relative-strength-index", "volatility"}
+    | {"standard-deviation-price", "standard-deviation-return"}
 )
 """What the DSL calls by another name than the layer."""
 
@@ -274,10 +274,11 @@ def _symbol_of_call(form: Group, uses: frozenset[IndicatorUse], found: _Found) -
 def _use_of_every_asset(form: Group) -> frozenset[IndicatorUse]:
     """(filter (rsi {:window 10}) …) and (weight-inverse-volatility 20 …): computed of all that is inside."""
     first = form.items[1] if len(form.items) > 1 else None
-    if isinstance(first, Group) and first.head in _indicator_names() | {"volatility"}:
-        named = len(first.items) > 1 and isinstance(first.items[1], Atom) and first.items[1].kind == "string"
-        return frozenset() if named else frozenset({IndicatorUse(first.head, _window(first))})
-    if form.head == "weight-inverse-volatility":
+    if isinstance(first, Group) and first.head in _indicator_names():
+        argument = first.items[1] if len(first.items) > 1 else None
+        named = isinstance(argument, Atom) and argument.kind == "string"
+        return frozenset() if named else frozenset({IndicatorUse(first.head, _window(first) or _number(argument))})
+    if form.head.startswith("weight-inverse-vol"):
         window = _window(form) or _number(first)
         return frozenset({IndicatorUse(form.head, window)}) if window else frozenset()
     return frozenset()

@@ -159,7 +159,10 @@ def test_a_manifest_beside_strategies_is_left_out_with_a_note(tmp_path: Path) ->
 
 
 def test_a_window_may_stand_without_its_name(tmp_path: Path) -> None:
-    assert uses(extract(tmp_path, "s.clj", '(> (rsi "SPY" 14) 70)')) == {"SPY": ["rsi(14)"]}
+    text = '(if (> (rsi "SPY" 14) 70) (filter (rsi 9) (select-top 1) [(asset "EQUITIES::TLT//USD")]) (asset "BIL"))'
+    assert uses(extract(tmp_path, "s.clj", text)) == {"SPY": ["rsi(14)"], "TLT": ["rsi(9)"], "BIL": []}
+    inverse = '(weight-inverse-vol 10 [(asset "SPY") (volatility "GLD")])'
+    assert uses(extract(tmp_path, "s.clj", inverse)) == {"SPY": ["weight-inverse-vol(10)"], "GLD": ["volatility"]}
 
 
 def test_a_folder_is_all_of_its_files(tmp_path: Path) -> None:
