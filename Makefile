@@ -4,10 +4,10 @@ BIN := .venv/bin
 DEV := .venv/.installed-dev
 DEMO := .venv/.installed-demo
 
-.PHONY: help demo test slow check bench lint types contracts template install wheel clean
+.PHONY: help demo test slow check bench bench-s3 lint types contracts template install wheel clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 demo: $(DEMO) ## install, start the sandbox, refresh real bars into S3, read them back through DuckDB
 	@$(BIN)/alchemiser-duck demo
@@ -21,6 +21,9 @@ slow: $(DEV) ## run the tests that take minutes
 bench: $(DEV) ## measure indicators beside polars, and what adjustment costs
 	$(BIN)/python tests/benchmarks/indicators.py
 	$(BIN)/python tests/benchmarks/adjustment.py
+
+bench-s3: $(DEV) ## measure whole workloads beside polars, pyarrow and pandas, S3 20 ms away
+	$(BIN)/python tests/benchmarks/workloads.py
 
 check: lint types contracts template test slow ## lint, types, import contracts, template, all tests: what CI runs
 

@@ -35,8 +35,7 @@ class S3Proxy:
     def __post_init__(self) -> None:
         self._lock = Lock()
         handler = type("Handler", (_Handler,), {"proxy": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), handler)
 
     @property
     def url(self) -> str:
@@ -63,6 +62,11 @@ class S3Proxy:
             return len(self.exchanges) - 1
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128  # of five, a burst of connections loses some, which come again a second later
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     proxy: S3Proxy
@@ -85,7 +89,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.close()
             return
         with suppress(ConnectionError):
-            self.send_response(answer.status)
+            # rclone answers a range with 200, which polars does not take
+            self.send_response(206 if answer.getheader("Content-Range") else answer.status)
             for key, value in answer.getheaders():
                 if key.lower() not in ("transfer-encoding", "connection", "content-length", "date", "server"):
                     self.send_header(key, value)
