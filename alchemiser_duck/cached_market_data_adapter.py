@@ -16,7 +16,7 @@ from dateutil.relativedelta import relativedelta
 from alchemiser_duck import exchange_calendar as calendar
 from alchemiser_duck.bars import Bar, Quote, require_timeframe
 from alchemiser_duck.data_freshness_validator import DataFreshnessValidator
-from alchemiser_duck.duckdb_session import DuckDBSession, Lens, Parameters
+from alchemiser_duck.duckdb_session import CompleteSession, DuckDBSession, Lens, Parameters
 from alchemiser_duck.errors import (
     AlpacaUnavailable,
     BadParameter,
@@ -88,6 +88,7 @@ class CachedMarketDataAdapter:
         self._clock = clock
         self._as_of: date | None = None
         self._warm: _WarmBars | None = None
+        self._complete: CompleteSession | None = None
         self._source: AlpacaSource | None = None
 
     def as_of(self, day: Day) -> "CachedMarketDataAdapter":
@@ -120,10 +121,11 @@ class CachedMarketDataAdapter:
         first = _first_day(period, last)
         if self._warm and self._warm.covers(symbol, first, last):
             return self._warm.bars(symbol, first)
-        query = f"select {_BAR_COLUMNS} from bars where symbol = $1 order by timestamp"
+        # a literal: binding a parameter makes DuckDB import pandas, 0.15 s
+        query = f"select {_BAR_COLUMNS} from bars{where(_symbol_condition([symbol]))} order by timestamp"
 
         def read() -> list[tuple[Any, ...]]:
-            rows = self._session.snapshot(query, [symbol], Lens(first, last)).fetchall()
+            rows = self._session.snapshot(query, lens=Lens(first, last)).fetchall()
             if not rows:
                 self._require_stored([symbol])
             return rows
@@ -344,8 +346,13 @@ class CachedMarketDataAdapter:
 
     def _last_session(self) -> date:
         """The last session to be seen: as_of, or the last complete one."""
-        delay = timedelta(minutes=self._settings.sip_delay_minutes)
-        return self._as_of or calendar.last_complete_session(self._clock(), delay)
+        if self._as_of:
+            return self._as_of
+        now = self._clock()
+        known = self._complete
+        if known is None or not known.begins <= now < known.ends:
+            known = self._complete = self._session.complete_session(now)
+        return known.date
 
     def _newest(self, symbols: Sequence[str] | None) -> tuple[list[str], date | None]:
         """The condition of each symbol's newest row, and the first day that must be computed for it."""
@@ -626,6 +633,8 @@ def _symbol_condition(symbols: Sequence[str] | None) -> list[str]:
         return []
     if isinstance(symbols, str):
         raise BadParameter(f"symbols is a list of tickers, not a text: type [{symbols!r}]")
+    if unusable := [symbol for symbol in symbols if not isinstance(symbol, str) or "\0" in symbol]:
+        raise BadParameter(f"symbols is a list of tickers as text, it holds {unusable[0]!r}")
     return [f"symbol in ({literal_list(symbols)})" if symbols else "false"]
 
 

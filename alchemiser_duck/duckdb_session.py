@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -27,6 +27,7 @@ from alchemiser_duck import credentials
 from alchemiser_duck.credentials import Credentials
 from alchemiser_duck.errors import (
     AlchemiserDuckError,
+    BadParameter,
     EmptyLake,
     NotReadOnly,
     QueryFailed,
@@ -55,6 +56,15 @@ class Lens:
     as_of: date | None = None
     now: datetime | None = None
     """the time it is for freshness; None: the clock's"""
+
+
+@dataclass(frozen=True, slots=True)
+class CompleteSession:
+    """The newest complete session, and from when until when it is."""
+
+    date: date
+    begins: datetime
+    ends: datetime
 
 
 class DuckDBSession:
@@ -162,6 +172,27 @@ class DuckDBSession:
                         "try again when the writers have finished"
                     ) from torn
                 time.sleep(random.uniform(0, 0.02 * torn_reads))  # noqa: S311 (jitter)
+
+    def complete_session(self, now: datetime) -> "CompleteSession":
+        """The newest session whose close the feed can have shown by now, from the sessions known at release.
+
+        Without S3, and without the second that exchange_calendars takes to import.
+        """
+        connection = self.connection(Lens(now=now), runs="sessions")
+        connection.execute(f"set variable sessions = {literal(_empty_lake() + _OPTIONAL['sessions'])}")
+        row = connection.execute(
+            """
+            select
+                max(date) filter (close + to_minutes(getvariable('sip_delay_minutes')::integer) <= getvariable('now')),
+                max(close) filter (close + to_minutes(getvariable('sip_delay_minutes')::integer) <= getvariable('now')),
+                min(close) filter (close + to_minutes(getvariable('sip_delay_minutes')::integer) > getvariable('now'))
+            from sessions
+            """
+        ).fetchone()
+        if row is None or None in row:
+            raise BadParameter(f"{now} lies outside the sessions that are known, 2000 to 2040")
+        delay = timedelta(minutes=self._settings.sip_delay_minutes)
+        return CompleteSession(row[0], row[1] + delay, row[2] + delay)
 
     def select(self, text: str, parameters: Parameters = None, lens: Lens = Lens()) -> DuckDBPyRelation:
         """A snapshot of what a user typed: one SELECT-like statement (SELECT, FROM, WITH, VALUES, DESCRIBE, ...).

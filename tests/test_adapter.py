@@ -403,3 +403,11 @@ def test_names_that_are_put_together_or_mistyped_are_looked_up_everywhere(stored
     assert {"bars", "freshness", "rsi_14"} <= {name for (name,) in fresh().sql("show tables").fetchall()}
     functions = fresh().sql("select count(distinct function_name) from duckdb_functions() where not internal")
     assert functions.fetchone() == (sum(not file.is_relation for file in built_in_files()),)
+
+
+@pytest.mark.parametrize("symbol", ["A\0B", 5, None])
+def test_what_cannot_be_a_symbol_is_refused(adapter: CachedMarketDataAdapter, symbol: Any) -> None:
+    with pytest.raises(BadParameter, match="tickers as text"):
+        adapter.get_bars(symbol)
+    with pytest.raises(BadParameter, match="tickers as text"):
+        adapter.latest("sma", ["AAPL", symbol])
