@@ -108,10 +108,10 @@ class DataFreshnessValidator:
         now = now or calendar.utc_now()
         wanted = self._wanted(symbols)
         rows = self._freshness(wanted, now, as_of)
-        stale = [row[0] for row in rows if row[3] == "stale" and row[2] > max_sessions_behind]
+        stale = {row[0]: None for row in rows if row[3] == "stale" and row[2] > max_sessions_behind}
         report = FreshnessReport(
             expected_session=rows[0][4] if rows else None,
-            fresh=tuple(row[0] for row in rows if row[3] != "ended" and row[0] not in set(stale)),
+            fresh=tuple(row[0] for row in rows if row[3] != "ended" and row[0] not in stale),
             stale=tuple(stale),
             missing=tuple(sorted(set(wanted or ()) - {row[0] for row in rows})),
             ended=tuple(row[0] for row in rows if row[3] == "ended"),

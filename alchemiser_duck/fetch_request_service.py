@@ -123,6 +123,8 @@ class FetchRequestService:
 
     def _serve(self, batch: list[_Request]) -> None:
         """Answer requests with one refresh; the first to name a symbol asks for it."""
+        for request in batch:  # should this break off, nobody waits for an answer that never comes
+            request.outcomes = _all_failed(request.symbols, "the refresh that should have fetched it broke off")
         now = max(request.now for request in batch)
         asked = {symbol: request for request in reversed(batch) for symbol in request.symbols}
         with ThreadPoolExecutor(min(WORKERS, len(asked))) as pool:
@@ -193,7 +195,7 @@ def _of_refresh(outcome: SymbolOutcome) -> FetchOutcome:
     return FetchOutcome(outcome.symbol, "no_data" if outcome.status == "no_data" else "fetched", outcome.changes.added)
 
 
-def _all_failed(symbols: list[str], problem: Exception) -> dict[str, FetchOutcome]:
+def _all_failed(symbols: list[str], problem: Exception | str) -> dict[str, FetchOutcome]:
     return {symbol: FetchOutcome(symbol, "failed", reason=str(problem)) for symbol in symbols}
 
 

@@ -18,7 +18,7 @@ from alchemiser_duck import CachedMarketDataAdapter, DataRefreshService, MarketD
 from alchemiser_duck.alpaca_source import AlpacaSource
 from alchemiser_duck.errors import BadParameter, UnknownSymbol
 from alchemiser_duck.fetch_leases import CLOCK_SKEW, FetchLeases, Lease
-from alchemiser_duck.fetch_request_service import COOLDOWN, WORKING, FetchRequestService
+from alchemiser_duck.fetch_request_service import COOLDOWN, WORKING, FetchRequestService, _Request
 from alchemiser_duck.s3_objects import S3Objects
 from alchemiser_duck.sandbox import AlpacaServer, Fault, Sandbox
 
@@ -242,3 +242,17 @@ def test_the_adapter_fetches_what_is_missing_where_it_may(settings: Settings, al
 def test_the_adapter_fills_an_empty_lake(settings: Settings) -> None:
     fetching = CachedMarketDataAdapter(settings, on_missing="fetch", clock=lambda: MORNING)
     assert len(fetching.bars(["AAPL"], start="2025-07-01")) == 10
+
+
+def test_a_request_that_breaks_off_leaves_nobody_waiting(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of ours in the middle: whoever was in the same batch is answered, and the lease ends by itself."""
+    asking = service(settings)
+    monkeypatch.setattr(asking, "_fetch", lambda symbols, now: 1 / 0)
+    other = _Request(["AAPL"], "waits", MORNING)
+    asking._waiting.append(other)
+    with pytest.raises(ZeroDivisionError):
+        asking.request(["AAPL"], "leads", now=MORNING)
+    assert (other.outcomes["AAPL"].status, asking._waiting) == ("failed", [])
+    assert service(settings).request(["AAPL"], "b", now=MORNING).outcomes[0].status == "deduplicated"
+    after = MORNING + WORKING + CLOCK_SKEW
+    assert service(settings).request(["AAPL"], "b", now=after).outcomes[0].status == "fetched"
