@@ -74,6 +74,7 @@ class DuckDBSession:
         self._settings = settings
         self._lock = Lock()
         self._credentials: Credentials | None = None
+        self._columns: dict[str, list[str]] = {}
         self._by_range: _Instance | None = None
         self._whole_objects: _Instance | None = None
 
@@ -224,10 +225,13 @@ class DuckDBSession:
 
     def columns_of(self, call: str) -> list[str]:
         """The columns that a relation or a table macro's call gives; S3 is not asked."""
-        connection = self.connection(runs=call)
-        connection.execute(f"set variable market_data = {literal(_empty_lake())}")
-        with translated(self._settings):
-            return [row[0] for row in connection.execute(f"describe select * from {call}").fetchall()]
+        if call not in self._columns:  # definitions do not change while a session lives
+            connection = self.connection(runs=call)
+            connection.execute(f"set variable market_data = {literal(_empty_lake())}")
+            with translated(self._settings):
+                rows = connection.execute(f"describe select * from {call}").fetchall()
+            self._columns[call] = [row[0] for row in rows]
+        return self._columns[call]
 
     def evaluate(self, expression: str, values: Mapping[str, str]) -> Any:
         """The value of one SQL expression over named SQL literals: the header lines of the .sql files.

@@ -131,13 +131,20 @@ def files_named_in(text: str) -> list[SqlFile]:
         name = waiting.pop()
         if name not in found:
             found[name] = by_name[name]
-            waiting += _words(_COMMENT_LINE.sub("", by_name[name].text)) & by_name.keys()
+            waiting += _reads(name)
     return [file for file in built_in_files() if file.name in found]
 
 
 @cache
 def _built_in_by_name() -> dict[str, SqlFile]:
     return {file.name: file for file in built_in_files()}
+
+
+@cache
+def _reads(name: str) -> frozenset[str]:
+    """The built-in files that one of them names itself."""
+    by_name = _built_in_by_name()
+    return frozenset(_words(_COMMENT_LINE.sub("", by_name[name].text)) & by_name.keys())
 
 
 def _words(text: str) -> set[str]:
