@@ -15,6 +15,7 @@ keys come from that secret of Secrets Manager.
 """
 
 import json
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -23,6 +24,7 @@ from functools import cache, lru_cache
 from typing import Any, Literal
 
 from aws_lambda_powertools import Logger
+from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 from aws_lambda_powertools.metrics import MetricUnit, single_metric
 
 from alchemiser_duck import exchange_calendar as calendar
@@ -42,6 +44,8 @@ LISTED = 100
 """Symbols named one by one in an answer; EventBridge takes 256 KiB."""
 
 logger = Logger(service="alchemiser-duck")
+logging.getLogger("stamina")  # retries are logged like everything else
+copy_config_to_registered_loggers(logger, include={"stamina"})
 
 
 class BadEvent(BadParameter):
