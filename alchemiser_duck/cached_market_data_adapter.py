@@ -165,12 +165,7 @@ class CachedMarketDataAdapter:
         conditions = _symbol_condition(symbols) + ([f"date <= {literal(last)}"] if last else [])
         query = f"select * from {relation}{where(conditions)} order by symbol, timestamp"
 
-        def read() -> "DuckDBPyRelation":
-            result = self._session.snapshot(query, lens=Lens(first, self._as_of))
-            self._require_all(symbols, result)
-            return result
-
-        return self._as_promised(symbols, read)
+        return self._bars(symbols, query, Lens(first, self._as_of))
 
     def indicator(
         self,
@@ -314,12 +309,7 @@ class CachedMarketDataAdapter:
         first = _first_day(period, last)
         query = f"select date, {_BAR_COLUMNS} from bars{where(_symbol_condition(symbols))} order by symbol, timestamp"
 
-        def read() -> "DuckDBPyRelation":
-            result = self._session.snapshot(query, lens=Lens(first, last))
-            self._require_all(symbols, result)
-            return result
-
-        result = self._as_promised(symbols, read)
+        result = self._bars(symbols, query, Lens(first, last))
         self._warm = _WarmBars(result, frozenset(symbols), first, last)
         return len(result)
 
@@ -427,6 +417,16 @@ class CachedMarketDataAdapter:
                     )
             self._require_all(symbols, result)
             return result if since is None else result.select("* exclude (bars_before)")
+
+        return self._as_promised(symbols, read)
+
+    def _bars(self, symbols: Sequence[str] | None, query: str, lens: Lens) -> "DuckDBPyRelation":
+        """The rows of a query about bars, of every one of the symbols."""
+
+        def read() -> "DuckDBPyRelation":
+            result = self._session.snapshot(query, lens=lens)
+            self._require_all(symbols, result)
+            return result
 
         return self._as_promised(symbols, read)
 

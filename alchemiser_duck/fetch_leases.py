@@ -46,7 +46,8 @@ class FetchLeases:
         key, found = _key(symbol), None
         for _ in range(ATTEMPTS):
             try:
-                return Lease(symbol, holder, requested_by, self._put(key, body, found))
+                etag = self._objects.put(key, body, replaces=found.etag if found else None)
+                return Lease(symbol, holder, requested_by, etag)
             except PreconditionFailed:
                 found = self._objects.get(key)
             if found is None:
@@ -72,9 +73,6 @@ class FetchLeases:
             self._objects.put(_key(lease.symbol), body, replaces=lease.etag)
         except PreconditionFailed:
             return
-
-    def _put(self, key: str, body: bytes, found: StoredObject | None) -> str:
-        return self._objects.put(key, body, replaces=found.etag if found else None)
 
 
 def _key(symbol: str) -> str:

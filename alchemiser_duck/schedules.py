@@ -16,6 +16,7 @@ from alchemiser_duck.settings import Settings
 
 if TYPE_CHECKING:
     from apscheduler.schedulers.background import BackgroundScheduler
+    from apscheduler.triggers.cron import CronTrigger
 
 Say = Callable[[str], None]
 """Told what happens, a line each."""
@@ -35,10 +36,7 @@ class Schedule:
 
     def fires_after(self, moment: datetime) -> datetime:
         """The next time it is due, at or after a moment."""
-        from apscheduler.triggers.cron import CronTrigger
-
-        cron = CronTrigger.from_crontab(self.cron, timezone=self.timezone)
-        fires: datetime = cron.get_next_fire_time(None, moment)
+        fires: datetime = self.trigger.get_next_fire_time(None, moment)
         return fires
 
     def fired_before(self, moment: datetime) -> datetime:
@@ -47,6 +45,13 @@ class Schedule:
         while (later := self.fires_after(due + timedelta(seconds=1))) <= moment:
             due = later
         return due
+
+    @property
+    def trigger(self) -> "CronTrigger":
+        """When it is due, for APScheduler."""
+        from apscheduler.triggers.cron import CronTrigger
+
+        return CronTrigger.from_crontab(self.cron, timezone=self.timezone)
 
     @property
     def cron(self) -> str:
@@ -86,7 +91,6 @@ class Runner:
     def start(self, now: datetime | None = None) -> "BackgroundScheduler":
         """The running scheduler, runs that were missed before it among its jobs."""
         from apscheduler.schedulers.background import BackgroundScheduler
-        from apscheduler.triggers.cron import CronTrigger
 
         logging.getLogger("apscheduler").setLevel(logging.ERROR)
         # a run that was due while the machine slept comes once, however late
@@ -94,8 +98,7 @@ class Runner:
             timezone="UTC", job_defaults={"coalesce": True, "misfire_grace_time": None, "max_instances": 1}
         )
         for schedule in SCHEDULES:
-            trigger = CronTrigger.from_crontab(schedule.cron, timezone=schedule.timezone)
-            scheduler.add_job(self.refresh, trigger, [schedule], id=schedule.mode)
+            scheduler.add_job(self.refresh, schedule.trigger, [schedule], id=schedule.mode)
         now = now or calendar.utc_now()
         for schedule in self.missed(now):
             self._say(f"{schedule.mode}: was due at {schedule.fired_before(now)} and did not run: it does now")

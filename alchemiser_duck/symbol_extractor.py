@@ -230,23 +230,18 @@ def _indicator_names() -> frozenset[str]:
 
 
 def _read_dsl(text: str, path: Path, found: _Found) -> None:
-    for form in read_forms(text, path):
-        _walk(form, frozenset(), found)
-
-
-def _walk(form: Form, uses: frozenset[IndicatorUse], found: _Found) -> None:
-    """Symbols in a form; uses: indicators that are computed of every asset in it."""
-    waiting = [(form, uses)]
+    """Forms from the outside in, each with the indicators that are computed of every asset in it."""
+    waiting: list[tuple[Form, frozenset[IndicatorUse]]]
+    waiting = [(form, frozenset()) for form in reversed(read_forms(text, path))]
     while waiting:
         form, uses = waiting.pop()
         if isinstance(form, Atom) or form.head == "comment":
             continue
-        rest: Iterable[Form] = form.items
         if form.head.startswith(("filter", "weight-")):
             uses |= _use_of_every_asset(form)
         elif form.head and form.head not in _NAMED:
             _symbol_of_call(form, uses, found)
-        waiting += [(item, uses) for item in reversed(list(rest))]
+        waiting += [(item, uses) for item in reversed(form.items)]
 
 
 def _symbol_of_call(form: Group, uses: frozenset[IndicatorUse], found: _Found) -> None:
