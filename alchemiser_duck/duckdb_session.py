@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -183,17 +183,19 @@ class DuckDBSession:
         connection.execute(f"set variable sessions = {literal(_empty_lake() + _OPTIONAL['sessions'])}")
         row = connection.execute(
             """
+            with shown as (
+                select date, close + to_minutes(getvariable('sip_delay_minutes')::integer) as visible from sessions
+            )
             select
-                max(date) filter (close + to_minutes(getvariable('sip_delay_minutes')::integer) <= getvariable('now')),
-                max(close) filter (close + to_minutes(getvariable('sip_delay_minutes')::integer) <= getvariable('now')),
-                min(close) filter (close + to_minutes(getvariable('sip_delay_minutes')::integer) > getvariable('now'))
-            from sessions
+                max(date) filter (visible <= getvariable('now')),
+                max(visible) filter (visible <= getvariable('now')),
+                min(visible) filter (visible > getvariable('now'))
+            from shown
             """
         ).fetchone()
         if row is None or None in row:
             raise BadParameter(f"{now} lies outside the sessions that are known, 2000 to 2040")
-        delay = timedelta(minutes=self._settings.sip_delay_minutes)
-        return CompleteSession(row[0], row[1] + delay, row[2] + delay)
+        return CompleteSession(*row)
 
     def select(self, text: str, parameters: Parameters = None, lens: Lens = Lens()) -> DuckDBPyRelation:
         """A snapshot of what a user typed: one SELECT-like statement (SELECT, FROM, WITH, VALUES, DESCRIBE, ...).
@@ -432,7 +434,7 @@ def _translate(problem: duckdb.Error, settings: Settings) -> Exception:
     text = str(problem)
     about_s3 = "s3://" in text or "HTTP" in text
     if "No files found that match the pattern" in text:
-        if missing := next((name for name in _OPTIONAL if f"/{name}/" in text), None):
+        if missing := next((name for name in _OPTIONAL if f"{settings.lake_url}/{name}/" in text), None):
             return _NotStored(missing)
         return EmptyLake(
             f"nothing is stored under {settings.lake_url} yet; to fill it: "

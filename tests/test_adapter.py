@@ -411,3 +411,17 @@ def test_what_cannot_be_a_symbol_is_refused(adapter: CachedMarketDataAdapter, sy
         adapter.get_bars(symbol)
     with pytest.raises(BadParameter, match="tickers as text"):
         adapter.latest("sma", ["AAPL", symbol])
+
+
+@pytest.mark.parametrize("name", ["corporate_actions", "refresh_runs", "sessions"])
+def test_a_prefix_named_like_a_part_of_the_lake_is_only_a_prefix(
+    make_settings: Callable[..., Settings], name: str
+) -> None:
+    """An empty lake under it is an empty lake, not one that lacks that part; with bars it is read."""
+    bucket = make_settings().bucket
+    settings = make_settings(MARKET_DATA_BUCKET=f"{bucket}/{name}")
+    adapter = CachedMarketDataAdapter(settings, clock=lambda: MORNING)
+    with pytest.raises(EmptyLake):
+        adapter.bars(["AAPL"])
+    MarketDataStore(settings).write_bars(bar_table(bar_rows("AAPL", [TUESDAY])))
+    assert len(adapter.bars(["AAPL"])) == 1
