@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -100,6 +101,18 @@ def test_an_event_delivered_twice_changes_nothing(lake: Settings) -> None:
     code, body = invoke(overnight())
     assert (code, body["added"], body["finalised"], body["restated"]) == (200, 0, 0, 0)
     assert MarketDataStore(lake).read_bars().equals(before)
+
+
+def test_schedules_that_overlap_lose_nothing(lake: Settings, make_settings: Callable[..., Settings]) -> None:
+    """Both at once, each delivered three times: the lake is what one of them after the other makes of it."""
+    nights = [overnight(time="2025-07-16T04:00:00Z")] * 3
+    events = [*nights, *[{"mode": "post_close", "time": "2025-07-15T20:20:00Z"}] * 3]
+    with ThreadPoolExecutor(len(events)) as pool:
+        codes = [answer["statusCode"] for answer in pool.map(lambda event: handler(event, Context()), events)]
+    assert codes == [200] * len(events)
+    clean = make_settings(MARKET_DATA_BUCKET=f"{lake.bucket}/clean")
+    DataRefreshService(clean).overnight(["AAPL", "IBM"], date(2025, 1, 1), now=_night(date(2025, 7, 16)))
+    assert MarketDataStore(lake).read_bars().equals(MarketDataStore(clean).read_bars())
 
 
 def test_post_close_adds_the_day_of_its_event(lake: Settings) -> None:
