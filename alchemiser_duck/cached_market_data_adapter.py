@@ -26,10 +26,13 @@ from alchemiser_duck.errors import (
     StorageError,
     UnknownSymbol,
 )
+from alchemiser_duck.indicator_panel import BARS_BEFORE, KEYS, PanelEntry, panel
+from alchemiser_duck.lake_objects import NARROW, WIDE, LakeRead
 from alchemiser_duck.settings import Settings
 from alchemiser_duck.sql_catalog import IndicatorCall, SqlFile, built_in_files, indicator_file, indicator_files
 from alchemiser_duck.sql_text import Scalar, identifier, literal, literal_list, where
 from alchemiser_duck.suggestions import did_you_mean
+from alchemiser_duck.window_aggregates import NEEDS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,7 +42,10 @@ if TYPE_CHECKING:
 
 Rows = TypeVar("Rows")
 
-_NEWEST = "newest_first = 1"
+FEW_SYMBOLS = 20
+
+RECENT = timedelta(days=31)
+"""Without a list of symbols, `latest` gives those that traded within this of the newest bar."""
 
 DAILY_RELATIONS = ("bars", "bars_split", "bars_raw")
 """Relations with one row per session: a look-back in bars tells how many days to read."""
@@ -117,15 +123,19 @@ class CachedMarketDataAdapter:
             EmptyLake, StorageError: the lake cannot be read, and there is no fallback.
         """
         require_timeframe(timeframe)
+        conditions = _symbol_condition([symbol])
+        ahead = None if self._warm else self._session.read_ahead("bars")
         last = self._last_session()
         first = _first_day(period, last)
         if self._warm and self._warm.covers(symbol, first, last):
             return self._warm.bars(symbol, first)
         # a literal: binding a parameter makes DuckDB import pandas, 0.15 s
-        query = f"select {_BAR_COLUMNS} from bars{where(_symbol_condition([symbol]))} order by timestamp"
+        query = f"select {_BAR_COLUMNS} from bars{where(conditions)} order by timestamp"
 
         def read() -> list[tuple[Any, ...]]:
-            rows = self._session.snapshot(query, lens=Lens(first, last)).fetchall()
+            rows = self._session.snapshot(
+                query, lens=Lens(first, last), limit=NARROW, read=ahead, remember=True
+            ).fetchall()
             if not rows:
                 self._require_stored([symbol])
             return rows
@@ -187,17 +197,29 @@ class CachedMarketDataAdapter:
             UnknownSymbol: one of the symbols is not stored.
             EmptyLake, StorageError: the lake cannot be read.
         """
-        return self._compute_one(name, parameters, symbols, *_time_conditions(start, end), source)
+        wanted = self._indicator_call(name, parameters, source)
+        ahead = self._read_ahead([wanted], source)
+        return self._between([wanted], lambda _: f"from {wanted.sql(source)}", symbols, start, end, source, ahead)
 
     def latest(
         self, name: str, symbols: Sequence[str] | None = None, source: str = "bars", **parameters: Scalar
     ) -> "DuckDBPyRelation":
         """The newest row of an indicator for each symbol: one row per symbol, by symbol. Reads the warm-up alone.
 
+        symbols None: every symbol with a bar in the month up to the newest bar there is. One that stopped trading
+        before has a newest row too, where it is asked for by name.
+
         Raises:
             as `indicator` does.
         """
-        return self._compute_one(name, parameters, symbols, *self._newest(symbols), source)
+        wanted = self._indicator_call(name, parameters, source)
+        ahead = self._read_ahead([wanted], source)
+
+        def entries() -> list[PanelEntry]:
+            columns = self._values_of(wanted, source)
+            return [PanelEntry(wanted, dict(zip(columns, columns, strict=True)))]
+
+        return self._newest(entries, [wanted], symbols, source, ahead)
 
     def indicators_table(
         self,
@@ -223,27 +245,32 @@ class CachedMarketDataAdapter:
         Raises:
             as `indicator` does.
         """
-        from alchemiser_duck.indicator_panel import PanelEntry, panel  # sqlglot takes a while to import
-
-        wanted, entries = [], []
-        for name, asked in indicators.items():
-            several = not isinstance(asked, Mapping)
-            for parameters in [asked] if isinstance(asked, Mapping) else asked:
-                one = self._indicator_call(name, parameters, source)
-                columns = self._session.columns_of(one.sql(source))[2:]
-                wanted.append(one)
-                entries.append(PanelEntry(one, _labels(one, columns, several=several)))
-        if not entries:
+        wanted = [
+            (self._indicator_call(name, parameters, source), not isinstance(asked, Mapping))
+            for name, asked in indicators.items()
+            for parameters in ([asked] if isinstance(asked, Mapping) else asked)
+        ]
+        calls = [one for one, _ in wanted]
+        if not wanted:
             raise BadParameter('no indicator is asked for; for example: {"rsi": {"n": 14}}')
-        twice = [label for label, count in Counter(c for e in entries for c in e.columns.values()).items() if count > 1]
-        if twice:
-            raise BadParameter(f"two of the indicators would both be called {twice[0]}: ask for each once")
         if latest and (start or end):
             raise BadParameter("latest=True gives the newest rows: it takes neither start nor end")
-        conditions, first = self._newest(symbols) if latest else _time_conditions(start, end)
-        return self._compute(
-            lambda some: panel(entries, source, _symbol_condition(some)), wanted, symbols, conditions, first, source
-        )
+        ahead = self._read_ahead(calls, source)
+
+        def entries() -> list[PanelEntry]:
+            labels = [_labels(one, self._values_of(one, source), several=several) for one, several in wanted]
+            counts = Counter(label for one in labels for label in one.values())
+            if twice := [label for label, count in counts.items() if count > 1]:
+                raise BadParameter(f"two of the indicators would both be called {twice[0]}: ask for each once")
+            return [PanelEntry(one, columns) for one, columns in zip(calls, labels, strict=True)]
+
+        if latest:
+            return self._newest(entries, calls, symbols, source, ahead)
+
+        def query(some: Sequence[str] | None) -> str:
+            return panel(entries(), source, _symbol_condition(some))
+
+        return self._between(calls, query, symbols, start, end, source, ahead)
 
     def sql(self, query: str, parameters: Parameters = None) -> "DuckDBPyRelation":
         """The rows of one SELECT-like statement over the views and macros of the layer; $1 or $name take parameters.
@@ -344,70 +371,107 @@ class CachedMarketDataAdapter:
             known = self._complete = self._session.complete_session(now)
         return known.date
 
-    def _newest(self, symbols: Sequence[str] | None) -> tuple[list[str], date | None]:
-        """The condition of each symbol's newest row, and the first day that must be computed for it."""
-        horizon = self._as_of or calendar.new_york_date(self._clock())
-        # without a list of symbols, one that stopped trading long ago has a newest row too: all is read
-        return [_NEWEST], horizon if symbols is not None else None
-
-    def _compute_one(
+    def _between(
         self,
-        name: str,
-        parameters: Mapping[str, Scalar],
+        wanted: Sequence[IndicatorCall],
+        query: Callable[[Sequence[str] | None], str],
         symbols: Sequence[str] | None,
-        conditions: list[str],
-        first: date | None,
+        start: Day | None,
+        end: Day | None,
         source: str,
+        ahead: LakeRead,
     ) -> "DuckDBPyRelation":
-        wanted = self._indicator_call(name, parameters, source)
-        call = wanted.sql(source)
+        """The rows of a range of sessions. query: the SELECT of all rows of some symbols."""
+        first, last = _range(start, end)
+        times = [f"timestamp >= {literal(_midnight(first))}"] if first else []
+        times += [f"timestamp < {literal(_midnight(last + timedelta(days=1)))}"] if last else []
 
-        def query(some: Sequence[str] | None) -> str:
-            return f"select * from {call}{where(_symbol_condition(some))}"
+        def select(some: Sequence[str] | None, *, counted: bool) -> str:
+            # counting bars costs a sort of all columns: only where something asks for the count
+            count = "row_number() over (partition by symbol order by timestamp) - 1" if counted else "null::bigint"
+            numbered = f"select *, {count} as {BARS_BEFORE} from ({query(some)}){where(_symbol_condition(some))}"
+            return f"select * from ({numbered}){where(times)}"
 
-        return self._compute(query, [wanted], symbols, conditions, first, source)
+        since = self._since(first, wanted, source) if first else None
+        return self._compute(select, wanted, symbols, since, source, ahead)
+
+    def _newest(
+        self,
+        entries: Callable[[], Sequence[PanelEntry]],
+        wanted: Sequence[IndicatorCall],
+        symbols: Sequence[str] | None,
+        source: str,
+        ahead: LakeRead,
+    ) -> "DuckDBPyRelation":
+        """The newest row of each symbol."""
+        recent = f"timestamp >= newest_seen - interval {RECENT.days} day"
+
+        def select(some: Sequence[str] | None, *, counted: bool) -> str:  # noqa: ARG001 (it counts in any case)
+            newest = panel(entries(), source, _symbol_condition(some), newest=True)
+            if symbols is not None:
+                return f"from ({newest})"
+            seen = f"select *, max(timestamp) over () as newest_seen from ({newest})"
+            return f"select * exclude (newest_seen) from ({seen}) where {recent}"
+
+        day = self._as_of or calendar.new_york_date(self._clock())
+        stored = ahead.newest_day() or day
+        since = self._since(min(day, stored) - RECENT, wanted, source)
+        if since and stored < day:  # bars end some time in that year
+            since = date(since.year, 1, 1)
+        return self._compute(select, wanted, symbols, since, source, ahead)
+
+    def _read_ahead(self, wanted: Sequence[IndicatorCall], source: str) -> LakeRead:
+        """Begin to list what the indicators read; DuckDB opens while S3 answers."""
+        names = _names(wanted, source)
+        ahead = self._session.read_ahead(names)
+        self._session.connection(names=names)
+        return ahead
+
+    def _values_of(self, wanted: IndicatorCall, source: str) -> list[str]:
+        """The value columns of an indicator, whatever its parameters are."""
+        return self._session.columns_of(IndicatorCall(wanted.file, {}).sql(source))[len(KEYS) :]
 
     def _compute(
         self,
-        query: Callable[[Sequence[str] | None], str],
+        select: Callable[..., str],
         wanted: Sequence[IndicatorCall],
         symbols: Sequence[str] | None,
-        conditions: list[str],
-        first_needed: date | None,
+        since: date | None,
         source: str,
+        ahead: LakeRead,
     ) -> "DuckDBPyRelation":
-        """The rows that meet the conditions, read from `first_needed` less the look-back on.
+        """The selected rows, computed from the bars since a day.
 
-        A kept row is exact when as many bars as the look-back precede it in what was read. Where a symbol has fewer
-        (a new listing, a long halt, an old delisting), that symbol is computed again from its whole history.
+        A row is exact when as many bars as the look-back precede it in what was read. Where a symbol has fewer (a new
+        listing, a long halt, an old delisting), that symbol is computed again from its whole history.
 
         Args:
-            query: the SELECT of all rows of some symbols.
+            select: the SELECT of the rows of some symbols; counted: its `bars_before` is looked at.
         """
-        look_back = self._look_back(wanted, source) if first_needed else None
-        since = _days_before(first_needed, look_back) if first_needed and look_back is not None else None
+        ahead.fetch(since, self._as_of, _limit(symbols))
 
-        # counting bars costs a sort of all columns: only where something asks for the count
-        numbers, columns = "", "*"
-        if since is not None:
-            numbers += ", row_number() over (partition by symbol order by timestamp) - 1 as bars_before"
-        if conditions == [_NEWEST]:
-            numbers += ", row_number() over (partition by symbol order by timestamp desc) as newest_first"
-            columns = "* exclude (newest_first)"
-
-        def rows(some: Sequence[str] | None, start: date | None) -> "DuckDBPyRelation":
-            kept = f"select {columns} from (select *{numbers} from (\n{query(some)}\n)){where(conditions)}"
+        def rows(some: Sequence[str] | None, start: date | None, read: LakeRead | None = None) -> "DuckDBPyRelation":
             try:
-                return self._session.snapshot(f"{kept} order by symbol, timestamp", lens=Lens(start, self._as_of))
+                return self._session.snapshot(
+                    f"{select(some, counted=start is not None)} order by symbol, timestamp",
+                    lens=Lens(start, self._as_of),
+                    names=_names(wanted, source),
+                    limit=_limit(some),
+                    read=read,
+                    remember=True,
+                )
             except QueryFailed as problem:
                 if any(f"{one.file.name}: " in str(problem) for one in wanted):  # the bounds are in the .sql files
                     raise BadParameter(str(problem).removeprefix("Invalid Input Error: ")) from problem
                 raise
 
         def read() -> "DuckDBPyRelation":
-            result = rows(symbols, since)
-            if since is not None:
-                lacking = result.filter(f"bars_before < {look_back}").select("symbol").distinct().fetchall()
+            result = rows(symbols, since, ahead)
+            if since is not None and symbols is None and not len(result):
+                result = rows(None, None)  # the newest bars are older than that
+            elif since is not None:
+                look_back = self._look_back(wanted, source)
+                lacking = result.filter(f"{BARS_BEFORE} < {look_back}").select("symbol").distinct().fetchall()
                 short = {symbol for (symbol,) in lacking}
                 if symbols is not None:
                     short |= set(symbols) - _symbols_of(result)
@@ -416,7 +480,7 @@ class CachedMarketDataAdapter:
                         result.filter(f"symbol not in ({literal_list(sorted(short))})"), rows(sorted(short), None)
                     )
             self._require_all(symbols, result)
-            return result if since is None else result.select("* exclude (bars_before)")
+            return result.select(f"* exclude ({BARS_BEFORE})")
 
         return self._as_promised(symbols, read)
 
@@ -424,7 +488,7 @@ class CachedMarketDataAdapter:
         """The rows of a query about bars, of every one of the symbols."""
 
         def read() -> "DuckDBPyRelation":
-            result = self._session.snapshot(query, lens=lens)
+            result = self._session.snapshot(query, lens=lens, limit=_limit(symbols), remember=True)
             self._require_all(symbols, result)
             return result
 
@@ -475,20 +539,25 @@ class CachedMarketDataAdapter:
         except ValueError as problem:
             raise BadParameter(f"{file.name}: {problem}; parameters are numbers and texts") from problem
 
+    def _since(self, day: date, wanted: Sequence[IndicatorCall], source: str) -> date | None:
+        """The first day to read for rows from that day on; None: all of them, for nobody tells the look-back."""
+        look_back = self._look_back(wanted, source)
+        return None if look_back is None else _days_before(day, look_back)
+
     def _look_back(self, wanted: Sequence[IndicatorCall], source: str) -> int | None:
         """How many bars before a row its values depend on; None: nobody says, so all of them."""
         if source not in DAILY_RELATIONS:
             return None
-        longest = 0
+        expressions = []
         for one in wanted:
             expression = one.file.look_back or _inferred_look_back(one.file)
             if expression is None:
                 return None
-            try:
-                longest = max(longest, int(self._session.evaluate(expression, one.file.parameters | one.arguments)))
-            except (QueryFailed, TypeError, ValueError, OverflowError):
-                return None  # parameters out of range: the macro itself says so
-        return longest
+            expressions.append((expression, one.file.parameters | one.arguments))
+        try:
+            return max(map(int, self._session.evaluate(expressions)))
+        except (QueryFailed, TypeError, ValueError, OverflowError):
+            return None  # parameters out of range: the macro itself says so
 
     def _require_all(self, symbols: Sequence[str] | None, result: "DuckDBPyRelation") -> None:
         if symbols is not None and (missing := sorted(set(symbols) - _symbols_of(result))):
@@ -515,13 +584,14 @@ def _labels(wanted: IndicatorCall, columns: Sequence[str], *, several: bool) -> 
     return {column: stem if column == wanted.file.name else f"{stem}_{column}" for column in columns}
 
 
-def _time_conditions(start: Day | None, end: Day | None) -> tuple[list[str], date | None]:
-    """The conditions of a range of sessions, both included, and its first day."""
-    first, last = _range(start, end)
-    conditions = [f"timestamp >= {literal(_midnight(first))}"] if first else []
-    if last:
-        conditions.append(f"timestamp < {literal(_midnight(last + timedelta(days=1)))}")
-    return conditions, first
+def _names(wanted: Sequence[IndicatorCall], source: str) -> str:
+    """The names of the layer that a query of some indicators is made of."""
+    return " ".join([source, NEEDS, *(one.file.name for one in wanted)])
+
+
+def _limit(symbols: Sequence[str] | None) -> int:
+    """How many bytes of bars to fetch whole for some symbols."""
+    return NARROW if symbols is not None and len(symbols) <= FEW_SYMBOLS else WIDE
 
 
 @cache

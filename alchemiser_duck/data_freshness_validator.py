@@ -13,7 +13,6 @@ from alchemiser_duck.duckdb_session import DuckDBSession, Lens
 from alchemiser_duck.errors import BadParameter, EmptyLake, StaleData
 from alchemiser_duck.settings import Settings
 from alchemiser_duck.sql_text import literal_list, where
-from alchemiser_duck.symbol_extractor import configured_symbols
 
 RECENT = timedelta(days=45)
 """Read first: a symbol with a bar this recent needs no older one to be judged."""
@@ -143,6 +142,8 @@ class DataFreshnessValidator:
 
     def _wanted(self, symbols: Sequence[str] | None) -> list[str] | None:
         if symbols is None:
+            from alchemiser_duck.symbol_extractor import configured_symbols  # takes a while, and is rarely asked
+
             return configured_symbols(self._settings) or None
         if isinstance(symbols, str) or not symbols:
             raise BadParameter(f"symbols is a list of tickers, got {symbols!r}: name one, or leave it out for all")

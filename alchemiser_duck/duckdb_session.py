@@ -1,15 +1,15 @@
-"""The one place that opens DuckDB: UTC, httpfs, S3 credentials, the SQL layer, and then the door is locked.
+"""The one place that opens DuckDB: UTC, the SQL layer, what it may read, and then the door is locked.
 
 A session is an in-memory DuckDB that can read the lake and nothing else: local files, other buckets, secrets and
-settings are out of reach of any SQL that runs on it. Every read gets a connection of its own, because the lens
-(variables `since` and `as_of`) belongs to a connection, and leaves as a snapshot: the rows are read once, completely,
-into a temporary table, so that a relation in a caller's hands never changes, never fails on S3 and keeps its horizon.
+settings are out of reach of any SQL that runs on it. What a query reads of the lake is fetched first, whole (see
+lake_objects); where that would be too much, a second DuckDB with httpfs reads ranges. Every read gets a connection of
+its own, because the lens (variables `since` and `as_of`) belongs to a connection, and leaves as a snapshot: the rows
+are read once, completely, into a temporary table, so that a relation in a caller's hands never changes, never fails on
+S3 and keeps its horizon.
 """
 
-import os
 import random
 import re
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -28,16 +28,17 @@ from alchemiser_duck.credentials import Credentials
 from alchemiser_duck.errors import (
     AlchemiserDuckError,
     BadParameter,
-    EmptyLake,
     NotReadOnly,
     QueryFailed,
     SettingsError,
     StorageRefused,
     StorageUnavailable,
 )
+from alchemiser_duck.lake_objects import RELATIONS, WIDE, LakeObjects, LakeRead, TornRead, stand_in
+from alchemiser_duck.result_memory import ResultMemory
 from alchemiser_duck.settings import Settings
 from alchemiser_duck.sql_catalog import SqlFile, built_in_files, files_named_in, sql_root, user_files
-from alchemiser_duck.sql_text import identifier, literal
+from alchemiser_duck.sql_text import Scalar, identifier, literal, literal_array
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -67,61 +68,105 @@ class CompleteSession:
     ends: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class _Statement:
+    query: str
+    parameters: Parameters
+    lens: Lens
+    tables: "Mapping[str, pa.Table]"
+    remember: bool
+
+
 class DuckDBSession:
     """DuckDB over one lake, for reading only. Safe to share between threads."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._lock = Lock()
+        self._columns: dict[str, list[str]] = {}  # of definitions, which do not change while a session lives
+        self._values: dict[str, tuple[Any, ...]] = {}  # of expressions without a relation
+        self._objects: LakeObjects | None = None
+        self._local: _Instance | None = None
+        self._over_s3: _Instance | None = None
         self._credentials: Credentials | None = None
-        self._columns: dict[str, list[str]] = {}
-        self._by_range: _Instance | None = None
-        self._whole_objects: _Instance | None = None
+        self._results = ResultMemory()
 
     def close(self) -> None:
-        """Close DuckDB; relations handed out earlier are gone with it."""
+        """Close DuckDB and remove what was fetched; relations handed out earlier are gone with it."""
         with self._lock:
-            for instance in (self._by_range, self._whole_objects):
+            for instance in (self._local, self._over_s3):
                 if instance is not None:
                     instance.con.close()
-            self._by_range = self._whole_objects = None
+            if self._objects is not None:
+                self._objects.close()
+            self._local = self._over_s3 = self._objects = None
+
+    def read_ahead(self, names: str | None) -> LakeRead:
+        """Begin to read the objects of the relations that a piece of SQL names (None: of all); for `snapshot`.
+
+        Raises:
+            StorageRefused: there are no AWS credentials.
+        """
+        return self._lake().read([file.name for file in self._files(names) if file.name in RELATIONS])
 
     def connection(
-        self, lens: Lens = Lens(), *, runs: str | None = None, whole_objects: bool = False
+        self,
+        lens: Lens = Lens(),
+        *,
+        names: str | None = "",
+        files: Mapping[str, Sequence[str]] | None = None,
+        over_s3: bool = False,
     ) -> DuckDBPyConnection:
         """A new connection that looks through the lens.
 
         Args:
-            runs: the SQL that it is for; what that names of the layer is there. None: the whole layer is.
-            whole_objects: fetch each object in one request.
+            names: SQL; what that names of the layer is there. None: the whole layer is.
+            files: what the relations read that are in it.
+            over_s3: with httpfs and the credentials.
 
         Raises:
             StorageRefused: there are no AWS credentials.
             SettingsError: a file of the user's own SQL folder does not load.
         """
+        folder = self._lake().folder
         with self._lock:
-            now = credentials.current()
-            if now != self._credentials:
-                self._by_range = self._whole_objects = None  # locked instances keep their secret: open new ones
-                self._credentials = now
-            if whole_objects:
-                self._whole_objects = self._whole_objects or _Instance(self._settings, now, whole_objects=True)
+            if over_s3:
+                instance = self._over_s3 = self._opened_over_s3(folder)
             else:
-                self._by_range = self._by_range or _Instance(self._settings, now, whole_objects=False)
-            instance = self._whole_objects if whole_objects else self._by_range
-            assert instance is not None  # noqa: S101 (tells the type checker what the lines above made sure of)
-            instance.load(built_in_files() if runs is None else files_named_in(runs))
+                instance = self._local = self._local or _Instance(self._settings, folder, None)
+            instance.load(self._files(names))
             cursor = instance.con.cursor()
-        for name, value in (
-            ("market_data", self._settings.lake_url),
-            ("since", lens.since),
-            ("as_of", lens.as_of),
-            ("now", lens.now),
-            ("sip_delay_minutes", self._settings.sip_delay_minutes),
-        ):
-            if value is not None:
-                cursor.execute(f"set variable {name} = {literal(value)}")
+        variables: dict[str, Scalar] = {
+            "market_data": self._settings.lake_url,
+            "since": lens.since,
+            "as_of": lens.as_of,
+            "now": lens.now,
+            "sip_delay_minutes": self._settings.sip_delay_minutes,
+        }
+        texts = {name: literal(value) for name, value in variables.items() if value is not None}
+        texts |= {name: literal_array(paths) for name, paths in (files or {}).items()}
+        for name, text in texts.items():
+            cursor.execute(f"set variable {name} = {text}")
         return cursor
+
+    def _opened_over_s3(self, folder: Path) -> "_Instance":
+        now = credentials.current()
+        if self._over_s3 is not None and now == self._credentials:
+            return self._over_s3
+        self._credentials = now  # a locked instance keeps its secret: open a new one
+        return _Instance(self._settings, folder, now)
+
+    def _lake(self) -> LakeObjects:
+        with self._lock:
+            self._objects = self._objects or LakeObjects(self._settings)
+            return self._objects
+
+    def _files(self, names: str | None) -> Sequence[SqlFile]:
+        """The built-in files that a piece of SQL needs, by itself or through the user's own; None: all."""
+        if names is None:
+            return built_in_files()
+        own = user_files(self._settings.sql_dir) if names else ()
+        return files_named_in("\n".join([names, *(file.text for file in own)]))
 
     def snapshot(
         self,
@@ -129,58 +174,86 @@ class DuckDBSession:
         parameters: Parameters = None,
         lens: Lens = Lens(),
         tables: "Mapping[str, pa.Table] | None" = None,
+        *,
+        names: str | None = None,
+        limit: int = WIDE,
+        read: LakeRead | None = None,
+        remember: bool = False,
     ) -> DuckDBPyRelation:
         """The rows of a SELECT-like query, read once and completely, in the query's order.
 
-        A partition that is replaced while it is read is noticed by its ETag, and the query runs again: first
-        as before, then fetching each object in a single request, which a writer cannot tear.
+        Objects are fetched whole, which no writer can tear. Where DuckDB reads ranges instead and a partition is
+        replaced meanwhile, it notices by the ETag, and the query runs again on whole objects.
 
         Args:
             tables: Arrow tables that the query may read by these names.
+            names: SQL that names what the query needs of the layer; default: the query itself.
+            limit: bytes of bars to fetch at most, before ranges are read.
+            read: what `read_ahead` began; of use once.
+            remember: whether the same objects and the same query may give the result of before; it must not ask for
+                the time or for random numbers.
 
         Raises:
             EmptyLake: nothing is stored yet.
             StorageRefused, StorageUnavailable: S3 does not answer as it should.
             QueryFailed: DuckDB cannot run the query.
         """
+        statement = _Statement(query, parameters, lens, tables or {}, remember)
+        defines: str | None = names or query
+        reads: str | None = defines
+        most: int | None = limit
+        over_s3 = "s3:" in query.lower()
         torn_reads = 0
-        not_stored: set[str] = set()
-        names_needed: str | None = query
         while True:
-            connection = self.connection(lens, runs=names_needed, whole_objects=torn_reads > 0)
-            for name in not_stored:
-                connection.execute(f"set variable {name} = {literal(f'{_empty_lake()}{_OPTIONAL[name]}')}")
-            for name, rows in (tables or {}).items():
-                connection.register(name, rows)
             try:
-                with translated(self._settings):
-                    connection.execute(f"create temporary table result as from (\n{query}\n)", parameters)
-                return connection.table("result")
-            except _NotStored as missing:  # a lake that no refresh has written to: bars as traded, no audit trail
-                connection.close()
-                not_stored.add(missing.name)
+                with read if read and not read.ended else self.read_ahead(reads) as current:
+                    current.fetch(lens.since, lens.as_of, most)
+                    self.connection(names=defines)  # opens while S3 answers
+                    return self._run(statement, defines, current, over_s3=over_s3)
             except QueryFailed as problem:
-                if names_needed is None or "does not exist" not in str(problem):
+                # names that are put together, or mistyped: look through all there are, then fetch all there is
+                if defines is not None and "does not exist" in str(problem):
+                    defines = None
+                elif reads is not None and "s3://" in str(problem):
+                    reads, over_s3 = None, True
+                else:
                     raise
-                names_needed = None  # a name that is put together, or mistyped: DuckDB looks through all there are
-                connection.close()
-            except _TornRead as torn:
-                connection.close()
+            except TornRead as torn:
                 torn_reads += 1
+                most = None
                 if torn_reads == READ_ATTEMPTS:
                     raise StorageUnavailable(
                         f"partitions under {self._settings.lake_url} were replaced during each of {torn_reads} reads: "
                         "try again when the writers have finished"
                     ) from torn
                 time.sleep(random.uniform(0, 0.02 * torn_reads))  # noqa: S311 (jitter)
+            read = None
+
+    def _run(self, statement: "_Statement", names: str | None, read: LakeRead, *, over_s3: bool) -> DuckDBPyRelation:
+        files = read.files()
+        ranges = over_s3 or not read.relations <= files.keys()
+        connection = self.connection(statement.lens, names=names, files=files, over_s3=ranges)
+        key = None
+        if statement.remember and not ranges:
+            key = (statement.query, statement.lens, tuple((name, *paths) for name, paths in files.items()))
+            if self._results.get(key, connection, "result"):
+                return connection.table("result")
+        for name, rows in statement.tables.items():
+            connection.register(name, rows)
+        with translated(self._settings):
+            text = f"create temporary table result as from (\n{statement.query}\n)"
+            connection.execute(text, statement.parameters)
+        result = connection.table("result")
+        if key:
+            self._results.put(key, connection, result)
+        return result
 
     def complete_session(self, now: datetime) -> "CompleteSession":
         """The newest session whose close the feed can have shown by now, from the sessions known at release.
 
         Without S3, and without the second that exchange_calendars takes to import.
         """
-        connection = self.connection(Lens(now=now), runs="sessions")
-        connection.execute(f"set variable sessions = {literal(_empty_lake() + _OPTIONAL['sessions'])}")
+        connection = self.connection(Lens(now=now), names="sessions", files={"sessions": stand_in("sessions")})
         row = connection.execute(
             """
             with shown as (
@@ -219,7 +292,7 @@ class DuckDBSession:
 
     def relation_of(self, rows: "pa.Table") -> DuckDBPyRelation:
         """Arrow rows as a snapshot, in their order."""
-        connection = self.connection(runs="")
+        connection = self.connection()
         connection.register("rows_given", rows)
         connection.execute("create temporary table result as from rows_given")
         connection.unregister("rows_given")
@@ -227,52 +300,40 @@ class DuckDBSession:
 
     def columns_of(self, call: str) -> list[str]:
         """The columns that a relation or a table macro's call gives; S3 is not asked."""
-        if call not in self._columns:  # definitions do not change while a session lives
-            connection = self.connection(runs=call)
+        if call not in self._columns:
+            connection = self.connection(names=call)
             connection.execute(f"set variable market_data = {literal(_empty_lake())}")
             with translated(self._settings):
                 rows = connection.execute(f"describe select * from {call}").fetchall()
             self._columns[call] = [row[0] for row in rows]
         return self._columns[call]
 
-    def evaluate(self, expression: str, values: Mapping[str, str]) -> Any:
-        """The value of one SQL expression over named SQL literals: the header lines of the .sql files.
+    def evaluate(self, expressions: Sequence[tuple[str, Mapping[str, str]]]) -> Sequence[Any]:
+        """The values of SQL expressions, each over named SQL literals: the header lines of the .sql files.
 
         Raises:
-            QueryFailed: it is not an expression.
+            QueryFailed: one is not an expression.
         """
-        columns = ", ".join(f"{text} as {identifier(name)}" for name, text in values.items())
-        with translated(self._settings):
-            connection = self.connection(runs=expression)
-            row = connection.execute(f"select {expression} from (select {columns})").fetchone()
-        return row[0] if row else None
+        texts = [
+            f"(select {expression} from (select {_listed(values)}))" if values else f"({expression})"
+            for expression, values in expressions
+        ]
+        query = f"select {', '.join(texts)}"
+        if query not in self._values:
+            with translated(self._settings):
+                self._values[query] = self.connection(names=query).execute(query).fetchall()[0]
+        return self._values[query]
 
 
-class _TornRead(Exception):
-    """An object changed while it was read."""
-
-
-class _NotStored(Exception):
-    """The lake has none of something that it may be without."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.name = name
-
-
-_OPTIONAL = {
-    "corporate_actions": "/corporate_actions/*.parquet",
-    "refresh_runs": "/refresh_runs/*/*.parquet",
-    "sessions": "/sessions/*.parquet",
-}
-"""What a lake may be without, and the stand-in for it in sql/empty_lake: no rows, but the sessions known at release."""
+def _listed(values: Mapping[str, str]) -> str:
+    return ", ".join(f"{text} as {identifier(name)}" for name, text in values.items())
 
 
 class _Instance:
     """A locked DuckDB that takes in the files of the layer when they are first needed: all of them take a while."""
 
-    def __init__(self, settings: Settings, secret: Credentials, *, whole_objects: bool) -> None:
-        self.con = _open(settings, secret, whole_objects=whole_objects)
+    def __init__(self, settings: Settings, folder: Path, secret: Credentials | None) -> None:
+        self.con = _open(settings, folder, secret)
         self._loaded: set[str] = set()
         if own := user_files(settings.sql_dir):
             self.load(files_named_in("\n".join(file.text for file in own)))
@@ -286,23 +347,28 @@ class _Instance:
                 self._loaded.add(file.name)
 
 
-def _open(settings: Settings, secret: Credentials, *, whole_objects: bool) -> DuckDBPyConnection:
-    """An in-memory DuckDB with httpfs and the secret, locked."""
+def _open(settings: Settings, folder: Path, secret: Credentials | None) -> DuckDBPyConnection:
+    """An in-memory DuckDB that may read the folder; with a secret also the lake over httpfs; locked."""
     config: dict[str, Any] = {
-        "threads": settings.threads,
-        "temp_directory": str(Path(tempfile.gettempdir()) / f"alchemiser-duck-{os.getpid()}"),
+        "temp_directory": str(folder / "spilled"),
         "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+        "allow_persistent_secrets": False,
         "python_enable_replacements": False,
     }
     if settings.memory_limit:
         config["memory_limit"] = settings.memory_limit
+    allowed = [f"{folder}/", f"{_empty_lake()}/"]
+    if secret:
+        config["threads"] = settings.threads  # they mostly wait for S3
+        allowed.append(f"{settings.lake_url}/")
     con = duckdb.connect(":memory:", config=config)
     con.execute("set global timezone = 'UTC'")
-    load_httpfs(con)
-    con.execute(f"set global force_download = {literal(whole_objects)}")
-    _create_secret(con, settings, secret)
+    if secret:
+        load_httpfs(con)
+        _create_secret(con, settings, secret)
     con.execute(f"set variable market_data = {literal(_empty_lake())}")
-    con.execute(f"set allowed_directories = [{literal(settings.lake_url + '/')}, {literal(_empty_lake() + '/')}]")
+    con.execute(f"set allowed_directories = {literal_array(allowed)}")
     con.execute("set enable_external_access = false")
     con.execute("set lock_configuration = true")
     return con
@@ -425,7 +491,7 @@ def translated(settings: Settings) -> Iterator[None]:
         yield
     except UnicodeDecodeError as problem:
         # DuckDB quotes the bytes it met where a footer should be, which Python cannot decode
-        raise _TornRead from problem
+        raise TornRead from problem
     except duckdb.Error as problem:
         raise _translate(problem, settings) from problem
 
@@ -433,18 +499,11 @@ def translated(settings: Settings) -> Iterator[None]:
 def _translate(problem: duckdb.Error, settings: Settings) -> Exception:
     text = str(problem)
     about_s3 = "s3://" in text or "HTTP" in text
-    if "No files found that match the pattern" in text:
-        if missing := next((name for name in _OPTIONAL if f"{settings.lake_url}/{name}/" in text), None):
-            return _NotStored(missing)
-        return EmptyLake(
-            f"nothing is stored under {settings.lake_url} yet; to fill it: "
-            "alchemiser-duck refresh --mode overnight --symbols AAPL,MSFT"
-        )
     if isinstance(problem, duckdb.HTTPException) or (isinstance(problem, duckdb.IOException) and about_s3):
         return _translate_http(text, getattr(problem, "status_code", None), settings)
     half_read = type(problem) is duckdb.Error or isinstance(problem, duckdb.InvalidInputException)
     if half_read and _TORN.search(text):
-        return _TornRead(text)
+        return TornRead(text)
     return QueryFailed(text)
 
 
@@ -452,7 +511,7 @@ def _translate_http(text: str, status: int | None, settings: Settings) -> Alchem
     if found := _STATUS.search(text):
         status = status or int(found.group(1) or found.group(2))
     if _TORN.search(text) or status in (412, 416):
-        return _TornRead(text)
+        return TornRead(text)
     where = settings.lake_url + (f" at {settings.endpoint_url}" if settings.endpoint_url else "")
     if status in (400, 401, 403):
         return StorageRefused(

@@ -6,7 +6,7 @@ both need is computed once, and all windows of a level share one sort. An indica
 joins, filters or groups), and every file of a user's own, is run as it stands and joined by symbol and timestamp.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -16,8 +16,15 @@ from sqlglot import exp
 from alchemiser_duck.sql_catalog import IndicatorCall, SqlFile, built_in_files
 from alchemiser_duck.sql_linter import Definition, read, resolved_window, windowed_functions
 from alchemiser_duck.sql_text import identifier, where
+from alchemiser_duck.window_aggregates import at_last_row
 
 KEYS = ("symbol", "timestamp")
+BARS_BEFORE = "bars_before"
+
+_BARS_AFTER = """
+    count(*) over (partition by symbol order by timestamp rows between unbounded preceding and unbounded following)
+    - row_number() over (partition by symbol order by timestamp)
+"""
 _PLAIN_SELECT = {"kind", "hint", "expressions", "from_", "where", "windows", "with_"}
 
 
@@ -30,11 +37,13 @@ class PanelEntry:
     """column of the indicator: its name in the panel"""
 
 
-def panel(entries: Sequence[PanelEntry], source: str, conditions: Sequence[str]) -> str:
+def panel(entries: Sequence[PanelEntry], source: str, conditions: Sequence[str], *, newest: bool = False) -> str:
     """The SELECT of symbol, timestamp and every entry's columns, one row per bar of the source.
 
     Args:
         conditions: on the symbol, which is what leaves histories whole.
+        newest: only each symbol's last row, and `bars_before`, the bars before it: no frame is slid where an
+            aggregate gives the same value.
     """
     levels = _Levels()
     columns: list[str] = []
@@ -48,9 +57,10 @@ def panel(entries: Sequence[PanelEntry], source: str, conditions: Sequence[str])
             joins.append(f"left join ({rows}) as {alias} using (symbol, timestamp)")
             chosen = [(f"{alias}.{identifier(column)}", label) for column, label in entry.columns.items()]
         columns += [f"{column} as {identifier(label)}" for column, label in chosen]
-    steps = levels.steps(source, conditions)
+    steps = levels.newest_row(source, conditions) if newest else levels.every_row(source, conditions)
     last = levels.last
-    listed = ",\n    ".join([*(f"{last}.{key}" for key in KEYS), *columns])
+    count = [f"{last}.{BARS_BEFORE}"] if newest else []
+    listed = ",\n    ".join([*(f"{last}.{key}" for key in KEYS), *count, *columns])
     return "\n".join(["with", steps, f"select\n    {listed}", f"from {last}", *joins])
 
 
@@ -127,28 +137,68 @@ class _Levels:
             self.expressions[name] = value
         return exp.column(self._names[text])
 
-    def steps(self, source: str, conditions: Sequence[str]) -> str:
+    def every_row(self, source: str, conditions: Sequence[str]) -> str:
         """The CTEs that compute the wanted columns from the source's bars, a level each."""
-        needed = set(self.wanted)
-        for name in sorted(self.expressions, key=self.level_of.__getitem__, reverse=True):
-            if name in needed:
-                needed |= _columns_in(self.expressions[name])
-        computed = [name for name in self.expressions if name in needed]
-        read = sorted(needed - set(computed) - set(KEYS))
+        return ",\n".join([self._bars_read(source, conditions, self.wanted), *self._computed(self.wanted, KEYS)])
+
+    def newest_row(self, source: str, conditions: Sequence[str]) -> str:
+        """The CTEs that compute the wanted columns of each symbol's last row.
+
+        What windows read is computed on every row; the last windows are aggregates; the rest follows on one row each.
+        """
+        after = self._windows_apart(sqlglot.parse_one(_BARS_AFTER, read="duckdb"))
+        rows_after = self._column(after).name
+        aggregates: dict[str, exp.Expr] = {}
+        waiting = list(self.wanted)
+        while waiting:
+            name = waiting.pop()
+            value = self.expressions.get(name)
+            if value is not None and self.level_of[name][1] > 0:
+                waiting += _columns_in(value) - aggregates.keys() - set(KEYS)
+            elif name not in aggregates:
+                last = f"first({name}) filter ({rows_after} = 0)"
+                windowed = at_last_row(value, rows_after, self.expressions) if value is not None else None
+                aggregates[name] = windowed or sqlglot.parse_one(last, read="duckdb")
+        read = {rows_after}.union(*map(_columns_in, aggregates.values())) - set(KEYS)
+        steps = [self._bars_read(source, conditions, read), *self._computed(read, KEYS)]
+        listed = ",\n        ".join(
+            ["symbol", "max(timestamp) as timestamp", f"count(*) - 1 as {BARS_BEFORE}"]
+            + [f"{aggregate.sql('duckdb')} as {name}" for name, aggregate in sorted(aggregates.items())]
+        )
+        steps.append(f"newest_rows as (\n    select\n        {listed}\n    from {self.last}\n    group by symbol\n)")
+        self.last = "newest_rows"
+        steps += self._computed(self.wanted, (*KEYS, BARS_BEFORE), given=aggregates.keys())
+        return ",\n".join(steps)
+
+    def _bars_read(self, source: str, conditions: Sequence[str], wanted: Set[str]) -> str:
+        """The CTE that reads the bars, as far as the wanted columns are made of them."""
+        needed = self._needed(wanted, set())
+        read = sorted(needed - self.expressions.keys() - set(KEYS))
         filtered = where([*conditions, *self.guards])
-        ctes = [f"bars_read as (\n    select {', '.join((*KEYS, *read))}\n    from {identifier(source)}{filtered}\n)"]
+        return f"bars_read as (\n    select {', '.join((*KEYS, *read))}\n    from {identifier(source)}{filtered}\n)"
+
+    def _needed(self, wanted: Set[str], given: Set[str]) -> set[str]:
+        needed = set(wanted)
+        for name in sorted(self.expressions, key=self.level_of.__getitem__, reverse=True):
+            if name in needed and name not in given:
+                needed |= _columns_in(self.expressions[name])
+        return needed
+
+    def _computed(self, wanted: Set[str], keys: Sequence[str], given: Set[str] = frozenset()) -> Iterator[str]:
+        """The CTEs that compute the wanted columns from the last step, a level each."""
+        needed = self._needed(wanted, given)
+        computed = [name for name in self.expressions if name in needed and name not in given]
         for level in sorted({self.level_of[name] for name in computed}):
             new = [name for name in computed if self.level_of[name] == level]
             later = [name for name in computed if self.level_of[name] > level]
-            used = self.wanted.union(*(_columns_in(self.expressions[name]) for name in later)) - set(KEYS)
-            kept = sorted(name for name in used if self.level_of.get(name, (0, 0)) < level)
+            used = set(wanted).union(*(_columns_in(self.expressions[name]) for name in later)) - set(keys)
+            is_there = {name for name in used if name in given or self.level_of.get(name, (0, 0)) < level}
             listed = ",\n        ".join(
-                [*KEYS, *kept, *(f"{self.expressions[name].sql('duckdb')} as {name}" for name in new)]
+                [*keys, *sorted(is_there), *(f"{self.expressions[name].sql('duckdb')} as {name}" for name in new)]
             )
-            step = "windows_{}_{}".format(*level)
-            ctes.append(f"{step} as (\n    select\n        {listed}\n    from {self.last}\n)")
+            step = f"{'newest' if given else 'windows'}_{level[0]}_{level[1]}"
+            yield f"{step} as (\n    select\n        {listed}\n    from {self.last}\n)"
             self.last = step
-        return ",\n".join(ctes)
 
 
 def _chain(definition: Definition) -> Iterator[tuple[str, str, exp.Select]]:

@@ -5,7 +5,7 @@
 
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from alchemiser_duck.errors import SettingsError, UnknownIndicator
@@ -17,7 +17,8 @@ _SIGNATURE = re.compile(
     r"^\s*create\s+or\s+replace\s+macro\s+\w+\s*\((?P<parameters>[^()]*)\)\s*as\s+(?P<table>table\b)?",
     re.MULTILINE | re.IGNORECASE,
 )
-_COMMENT_LINE = re.compile(r"^\s*--.*$", re.MULTILINE)
+_EXPRESSION = re.compile(r"\) as \((.*?)\n\);", re.DOTALL)
+_COMMENTS = re.compile(r"^\s*--.*$|^comment on .*$", re.MULTILINE)
 _LISTS = ("duckdb_", "information_schema", "pg_", "pragma_", "sqlite_")
 _DESCRIPTION = re.compile(r"^-- \w+: (.+)$", re.MULTILINE)
 _ALLOWS_LOOK_AHEAD = re.compile(r"^-- allows look-ahead:[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
@@ -43,29 +44,39 @@ class SqlFile:
         """What the file defines, in lower case as DuckDB compares names."""
         return self.path.stem.lower()
 
+    @cached_property
+    def _signature(self) -> re.Match[str] | None:
+        return _SIGNATURE.search(self.text)
+
     @property
     def is_indicator(self) -> bool:
         """Whether the file defines a table macro; those among the relations are tools of the layer."""
-        found = _SIGNATURE.search(self.text)
+        found = self._signature
         return found is not None and found.group("table") is not None and self.path.parent.name != "relations"
 
     @property
     def is_function(self) -> bool:
         """Whether the file defines a scalar macro: a formula that indicators share."""
-        found = _SIGNATURE.search(self.text)
+        found = self._signature
         return found is not None and found.group("table") is None
 
     @property
     def is_relation(self) -> bool:
         """Whether the file defines a view: something with rows that a `source` can name."""
-        return _SIGNATURE.search(self.text) is None
+        return self._signature is None
 
     @property
     def parameters(self) -> dict[str, str]:
         """The macro's parameters and their defaults as SQL text."""
-        found = _SIGNATURE.search(self.text)
+        found = self._signature
         pairs = (part.partition(":=") for part in found.group("parameters").split(",")) if found else ()
         return {name.strip(): default.strip() or "null" for name, _, default in pairs if name.strip()}
+
+    @property
+    def expression(self) -> str:
+        """What a function computes, as SQL text over its parameters."""
+        found = _EXPRESSION.search(self.text)
+        return found.group(1) if found else "null"
 
     @property
     def signature(self) -> str:
@@ -144,7 +155,7 @@ def _built_in_by_name() -> dict[str, SqlFile]:
 def _reads(name: str) -> frozenset[str]:
     """The built-in files that one of them names itself."""
     by_name = _built_in_by_name()
-    return frozenset(_words(_COMMENT_LINE.sub("", by_name[name].text)) & by_name.keys())
+    return frozenset(_words(_COMMENTS.sub("", by_name[name].text)) & by_name.keys())
 
 
 def _words(text: str) -> set[str]:

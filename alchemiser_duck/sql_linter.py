@@ -12,6 +12,7 @@ from pathlib import Path
 
 import duckdb
 import sqlglot
+import sqlglot.dialects.duckdb  # sqlglot would import it within the first query
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
@@ -177,11 +178,10 @@ def read(file: SqlFile) -> Definition:
 
 def _statements(file: SqlFile) -> Iterator[tuple[str, int]]:
     """The statements as DuckDB itself separates them, each with the line it begins on, comments before it skipped."""
-    with duckdb.connect(":memory:") as parser:
-        try:
-            texts = [str(statement.query) for statement in parser.extract_statements(file.text)]
-        except (duckdb.Error, IndexError) as problem:
-            raise _RefusedError(Finding(file.path, _error_line(problem), str(problem).splitlines()[0])) from None
+    try:
+        texts = [str(statement.query) for statement in _parser().extract_statements(file.text)]
+    except (duckdb.Error, IndexError) as problem:
+        raise _RefusedError(Finding(file.path, _error_line(problem), str(problem).splitlines()[0])) from None
     offset = 0
     for text in texts:
         start = file.text.find(text, offset)
@@ -243,7 +243,7 @@ def _harm(definition: Definition, names: frozenset[str]) -> Iterator[_Reason]:
             yield table, f"no relation {table.sql('duckdb')!r} in the layer{did_you_mean(name, names)}"
     unstable = (_unstable_functions() | _FORBIDDEN) - {"error"}  # error() is how a bound is kept
     for function in definition.body.find_all(exp.Func):
-        name = _function_name(function)
+        name = function_name(function)
         if name in unstable:
             yield function, f"{name}() gives another answer each time, or reads what is not a bar"
 
@@ -348,7 +348,7 @@ def _select_look_ahead(select: exp.Select) -> Iterator[_Reason]:
         for function in select.find_all(exp.Func):
             own = function.find_ancestor(exp.Select) is select
             windowed = isinstance(_unwrapped_parent(function), exp.Window)
-            if own and not windowed and _function_name(function) in _aggregates():
+            if own and not windowed and function_name(function) in _aggregates():
                 yield function, "an aggregate over all time sees the future: group by timestamp, or use a window"
                 break
     for name in ("limit", "offset", "distinct", "sample"):
@@ -514,10 +514,10 @@ def _greatest(depths: Sequence[str | None]) -> str | None:
 
 
 def _name_of(table: exp.Table) -> str:
-    return _function_name(table.this) if isinstance(table.this, exp.Func) else table.name.lower()
+    return function_name(table.this) if isinstance(table.this, exp.Func) else table.name.lower()
 
 
-def _function_name(function: exp.Expr) -> str:
+def function_name(function: exp.Expr) -> str:
     """The name DuckDB knows a function by."""
     if isinstance(function, exp.Anonymous):
         return str(function.name).lower()
@@ -538,6 +538,11 @@ def _error_line(problem: Exception) -> int:
 
 
 @cache
+def _parser() -> duckdb.DuckDBPyConnection:
+    return duckdb.connect(":memory:")
+
+
+@cache
 def _aggregates() -> frozenset[str]:
     return _functions("function_type = 'aggregate'")
 
@@ -549,6 +554,6 @@ def _unstable_functions() -> frozenset[str]:
 
 
 def _functions(condition: str) -> frozenset[str]:
-    with duckdb.connect(":memory:") as con:
-        rows = con.execute(f"select distinct function_name from duckdb_functions() where {condition}").fetchall()
+    query = f"select distinct function_name from duckdb_functions() where {condition}"
+    rows = _parser().cursor().execute(query).fetchall()
     return frozenset(name.lower() for (name,) in rows)

@@ -42,6 +42,11 @@ def literal_list(values: Iterable[str]) -> str:
     return ", ".join(literal(value) for value in values)
 
 
+def literal_array(values: Iterable[str]) -> str:
+    """The values as a list."""
+    return f"[{literal_list(values)}]"
+
+
 def where(conditions: Sequence[str]) -> str:
     """A WHERE clause of conditions that must all hold; nothing where there are none."""
     return f" where {' and '.join(conditions)}" if conditions else ""

@@ -59,6 +59,7 @@ set variable market_data = 'sql/empty_lake';
 .read sql/functions/decay_rows.sql
 .read sql/functions/decay_weights.sql
 .read sql/functions/decayed_sum.sql
+.read sql/functions/decayed_sum_at_end.sql
 .read sql/functions/ema_weights.sql
 .read sql/functions/ema_of.sql
 .read sql/functions/ema_look_back.sql

@@ -231,16 +231,28 @@ def test_threads_share_an_adapter(adapter: CachedMarketDataAdapter) -> None:
 
 
 def test_latest_gives_the_newest_row_of_each_symbol(settings: Settings) -> None:
-    """Also of one that stopped trading years ago."""
+    """Of one that stopped trading years ago too, where it is named."""
     gone = calendar.sessions(date(2019, 1, 2), date(2020, 6, 30))
     alive = calendar.sessions(date(2024, 1, 2), TUESDAY)
     MarketDataStore(settings).write_bars(bar_table(bar_rows("GONE", gone, 5.0) + bar_rows("LIVE", alive, 7.0)))
-    for symbols in (["GONE", "LIVE"], None):
-        rows = at(settings).latest("sma", symbols, n=3).fetchall()
-        assert [(symbol, calendar.new_york_date(stamp), value) for symbol, stamp, value in rows] == [
-            ("GONE", date(2020, 6, 30), 5.0),
-            ("LIVE", TUESDAY, 7.0),
-        ]
+    newest = [("GONE", date(2020, 6, 30), 5.0), ("LIVE", TUESDAY, 7.0)]
+
+    def latest(adapter: CachedMarketDataAdapter, symbols: list[str] | None) -> list[tuple[str, date, float]]:
+        rows = adapter.latest("sma", symbols, n=3).fetchall()
+        return [(symbol, calendar.new_york_date(stamp), value) for symbol, stamp, value in rows]
+
+    assert latest(at(settings), ["GONE", "LIVE"]) == newest
+    assert latest(at(settings), None) == newest[1:]
+    assert latest(at(settings).as_of("2021-06-30"), None) == newest[:1]
+    assert latest(at(settings).as_of("2018-06-30"), None) == []
+
+
+def test_latest_finds_the_newest_rows_of_a_lake_that_ended_long_ago(settings: Settings) -> None:
+    days = calendar.sessions(date(2017, 1, 3), date(2019, 5, 31))
+    MarketDataStore(settings).write_bars(bar_table(bar_rows("OLD", days, 5.0)))
+    for symbols in (["OLD"], None):
+        ((symbol, stamp, value),) = at(settings).latest("sma", symbols, n=200).fetchall()
+        assert (symbol, calendar.new_york_date(stamp), value) == ("OLD", days[-1], 5.0)
 
 
 def test_sql_runs_over_views_and_indicators(adapter: CachedMarketDataAdapter) -> None:

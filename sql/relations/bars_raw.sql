@@ -17,7 +17,7 @@ create or replace view bars_raw as
         is_final
 
     from read_parquet(
-        getvariable('market_data') || '/bars/timeframe=1Day/*/bars.parquet',
+        coalesce(getvariable('bars_raw'), [getvariable('market_data') || '/bars/timeframe=1Day/*/bars.parquet']),
         hive_partitioning = true,
         hive_types = {'timeframe': varchar, 'year': integer}
     )

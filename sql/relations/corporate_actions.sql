@@ -26,7 +26,7 @@ create or replace view corporate_actions as
         vendor_row
 
     from read_parquet(
-        coalesce(getvariable('corporate_actions'), getvariable('market_data') || '/corporate_actions/*.parquet')
+        coalesce(getvariable('corporate_actions'), [getvariable('market_data') || '/corporate_actions/*.parquet'])
     )
 
     where getvariable('as_of') is null

@@ -30,7 +30,7 @@ create or replace view refresh_runs as
         quarantined
 
     from read_parquet(
-        coalesce(getvariable('refresh_runs'), getvariable('market_data') || '/refresh_runs/*/*.parquet'),
+        coalesce(getvariable('refresh_runs'), [getvariable('market_data') || '/refresh_runs/*/*.parquet']),
         hive_partitioning = true,
         hive_types = {'date': date}
     )

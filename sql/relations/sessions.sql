@@ -9,6 +9,6 @@ create or replace view sessions as
         close,
         is_early_close
 
-    from read_parquet(coalesce(getvariable('sessions'), getvariable('market_data') || '/sessions/*.parquet'));
+    from read_parquet(coalesce(getvariable('sessions'), [getvariable('market_data') || '/sessions/*.parquet']));
 
 comment on view sessions is 'Sessions of the exchange: date, open and close in UTC, early closes.';

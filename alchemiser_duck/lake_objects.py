@@ -1,0 +1,336 @@
+"""The lake's objects as local files: listed before every read, fetched whole when their ETag is new.
+
+Over httpfs a read is a chain of round trips (list, footer, column chunks) and can meet an object that is being
+replaced. Whole objects take one list and one GET each, all under way at once, and cannot be torn: a writer replaces an
+object in one step. What would be too much to fetch stays on S3, where DuckDB reads the ranges that it needs.
+"""
+
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Collection, Iterable, KeysView
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from itertools import count
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import S3Store
+
+from alchemiser_duck import credentials
+from alchemiser_duck.credentials import Credentials
+from alchemiser_duck.errors import AlchemiserDuckError, EmptyLake, StorageRefused, StorageUnavailable
+from alchemiser_duck.settings import Settings
+from alchemiser_duck.sql_catalog import sql_root
+
+MEBIBYTE = 1 << 20
+
+NARROW = 32 * MEBIBYTE
+"""A read of a few symbols fetches objects up to this in all: more of them than it needs is cheaper than round trips."""
+WIDE = 192 * MEBIBYTE
+"""A read of many symbols needs most of each object: two years of the whole US market are 140 MiB."""
+KEPT = 256 * MEBIBYTE
+"""How much stays on disk between reads."""
+
+REQUESTS_AT_ONCE = 16
+_PAGE = 1000
+"""Keys in one answer to a list."""
+
+RELATIONS = {
+    "bars_raw": "bars/timeframe=1Day/",
+    "corporate_actions": "corporate_actions/",
+    "refresh_runs": "refresh_runs/",
+    "sessions": "sessions/",
+}
+"""Relations that read S3, and the prefixes of their objects. Each has a variable of its name: the objects to read."""
+
+
+class TornRead(Exception):
+    """An object was replaced or removed while it was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An object as a list shows it."""
+
+    key: str
+    etag: str
+    size: int
+
+    @property
+    def year(self) -> int | None:
+        """The year of a partition of bars."""
+        found = [part for part in self.key.split("/") if part.startswith("year=")]
+        return int(found[0].removeprefix("year=")) if found else None
+
+
+@dataclass(eq=False)
+class _Version:
+    """One version of an object: a local file, or on its way there."""
+
+    folder: Path
+    listed: Listed
+    fetched: "Future[str]" = field(default_factory=Future)
+    """its ETag"""
+    readers: int = 0
+    current: bool = True
+
+    @property
+    def path(self) -> Path:
+        return self.folder / self.listed.key
+
+    def is_of(self, etag: str) -> bool:
+        """Whether it is the version that a list shows now."""
+        if not self.fetched.done():
+            return self.listed.etag == etag
+        return self.fetched.exception() is None and self.fetched.result() == etag
+
+    def delete(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)  # what DuckDB has open stays readable until it closes
+
+
+class LakeObjects:
+    """The objects of one lake on this machine's disk. Safe to share between threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = Lock()
+        self._credentials: Credentials | None = None
+        self._store: S3Store | None = None
+        self._versions: dict[str, _Version] = {}
+        self._numbers = count()
+        self.folder = Path(tempfile.mkdtemp(prefix="alchemiser-duck-"))
+        self._requests, self._reads = (
+            ThreadPoolExecutor(REQUESTS_AT_ONCE, f"alchemiser-duck-{name}") for name in ("requests", "reads")
+        )
+        self.close = weakref.finalize(self, _close, (self._requests, self._reads), self.folder, os.getpid())
+
+    def read(self, relations: Collection[str]) -> "LakeRead":
+        """Begin a read of these relations: their objects are being listed when this returns.
+
+        Raises:
+            StorageRefused: there are no AWS credentials.
+        """
+        now = credentials.current()
+        with self._lock:
+            if self._store is None or now != self._credentials:
+                self._store, self._credentials = _open_store(self._settings, now), now
+        return LakeRead(self, {name: self._requests.submit(self._list, RELATIONS[name]) for name in relations})
+
+    def coordinate(self, function: Any, *arguments: Any) -> "Future[Any]":
+        """Run what waits for requests, in threads that no request needs."""
+        return self._reads.submit(function, *arguments)
+
+    def nothing_stored(self) -> EmptyLake:
+        return EmptyLake(
+            f"nothing is stored under {self._settings.lake_url} yet; to fill it: "
+            "alchemiser-duck refresh --mode overnight --symbols AAPL,MSFT"
+        )
+
+    def _list(self, prefix: str) -> list[Listed]:
+        try:
+            found = obstore.list(self._store, prefix, return_arrow=False).collect()  # type: ignore[arg-type]
+        except (BaseError, OSError) as problem:
+            raise _translated(problem, self._settings) from None
+        listed = (Listed(one["path"], _etag(one["e_tag"]), one["size"]) for one in found)
+        return sorted((one for one in listed if one.key.endswith(".parquet")), key=lambda one: one.key)
+
+    def acquire(self, wanted: Iterable[Listed]) -> list[tuple[_Version, bool]]:
+        """The version of each object to read, and whether it is fetched for that. `release` gives them back."""
+        acquired = []
+        with self._lock:
+            for one in wanted:
+                version = self._versions.pop(one.key, None)
+                known = version is not None and version.is_of(one.etag)
+                if version is None or not known:
+                    if version is not None:
+                        self._retire(version)
+                    version = _Version(self.folder / str(next(self._numbers)), one)
+                    self._requests.submit(self._fetch, version)
+                version.readers += 1
+                self._versions[one.key] = version  # the last one used comes last
+                acquired.append((version, not known))
+        return acquired
+
+    def release(self, versions: Iterable[_Version]) -> None:
+        """These versions are no longer read; of all that is not, what was out of use longest goes beyond KEPT."""
+        with self._lock:
+            for version in versions:
+                version.readers -= 1
+                if not version.current:
+                    self._retire(version)
+            kept = sum(version.listed.size for version in self._versions.values())
+            for key, version in list(self._versions.items()):
+                if kept > KEPT and not version.readers:
+                    kept -= version.listed.size
+                    self._retire(self._versions.pop(key))
+
+    def _retire(self, version: _Version) -> None:
+        version.current = False
+        if not version.readers:
+            version.delete()
+
+    def _fetch(self, version: _Version) -> None:
+        try:
+            answer = obstore.get(self._store, version.listed.key)  # type: ignore[arg-type]
+            version.path.parent.mkdir(parents=True)
+            with version.path.open("wb") as file:
+                for part in answer.stream(min_chunk_size=8 * MEBIBYTE):
+                    file.write(part)
+            version.fetched.set_result(_etag(answer.meta["e_tag"]))
+        except FileNotFoundError as problem:
+            version.fetched.set_exception(TornRead(str(problem)))
+        except (BaseError, OSError) as problem:
+            version.fetched.set_exception(_translated(problem, self._settings))
+        except BaseException as problem:  # noqa: BLE001 (for the reader that waits)
+            version.fetched.set_exception(problem)
+
+
+class LakeRead:
+    """One read: what it lists and fetches, and the files that stay until it ends. A context manager, used once."""
+
+    def __init__(self, lake: LakeObjects, listings: "dict[str, Future[list[Listed]]]") -> None:
+        self._lake = lake
+        self._listings = listings
+        self._held: list[_Version] = []
+        self._files: Future[dict[str, list[str]]] | None = None
+        self.ended = False
+        self.requests = 0
+        self.bytes_received = 0
+
+    @property
+    def relations(self) -> KeysView[str]:
+        return self._listings.keys()
+
+    def __enter__(self) -> "LakeRead":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._files is not None:
+            wait([self._files])
+        self._lake.release(self._held)
+        self.ended = True
+
+    def newest_day(self) -> date | None:
+        """The last day that a stored bar can be of; None: no bar is stored."""
+        years = [one.year for one in self._listings["bars_raw"].result() if one.year]
+        return date(max(years) + 1, 1, 1) - timedelta(days=1) if years else None
+
+    def fetch(self, since: date | None, as_of: date | None, limit: int | None) -> None:
+        """Begin to fetch, once, what the lens shows.
+
+        Args:
+            since, as_of: the lens: partitions outside are left out.
+            limit: bytes of bars to fetch at most; None: whatever it is.
+        """
+        if self._files is None:
+            self._files = self._lake.coordinate(self._fetch, since, as_of, limit)
+
+    def files(self) -> dict[str, list[str]]:
+        """The local files to read by relation; bars are left out where they are more than the limit.
+
+        Raises:
+            EmptyLake: no bar is stored.
+            TornRead: an object was removed meanwhile.
+            StorageRefused, StorageUnavailable: S3 does not answer as it should.
+        """
+        assert self._files is not None  # noqa: S101 (fetch comes first)
+        return self._files.result()
+
+    def _fetch(self, since: date | None, as_of: date | None, limit: int | None) -> dict[str, list[str]]:
+        objects = {name: listing.result() for name, listing in self._listings.items()}
+        self.requests += sum(1 + len(found) // _PAGE for found in objects.values())
+        if "bars_raw" in objects:
+            bars = objects["bars_raw"] = _seen_through(objects["bars_raw"], since, as_of)
+            if not bars:
+                raise self._lake.nothing_stored()
+            if limit is not None and sum(one.size for one in bars) > limit:
+                del objects["bars_raw"]
+        acquired = self._lake.acquire(one for found in objects.values() for one in found)
+        self._held += [version for version, _ in acquired]
+        for version, is_new in acquired:
+            version.fetched.result()
+            self.requests += is_new
+            self.bytes_received += version.listed.size if is_new else 0
+        paths = {version.listed.key: str(version.path) for version, _ in acquired}
+        return {name: [paths[one.key] for one in found] or stand_in(name) for name, found in objects.items()}
+
+
+def _seen_through(partitions: list[Listed], since: date | None, as_of: date | None) -> list[Listed]:
+    """The partitions that the lens shows; one of them, if none, for the sake of its columns."""
+    seen = [
+        one
+        for one in partitions
+        if one.year is None or ((since is None or one.year >= since.year) and (as_of is None or one.year <= as_of.year))
+    ]
+    return seen or partitions[-1:]
+
+
+def stand_in(relation: str) -> list[str]:
+    """What a relation that nothing is stored of reads: no rows, but the sessions known at release."""
+    return [str(path) for path in sorted((sql_root() / "empty_lake" / RELATIONS[relation]).rglob("*.parquet"))]
+
+
+def _etag(text: str | None) -> str:
+    return (text or "").strip('"')  # servers quote it here and not there
+
+
+def _close(pools: tuple[ThreadPoolExecutor, ...], folder: Path, process: int) -> None:
+    if os.getpid() == process:  # not in a fork, which the folder does not belong to
+        for pool in pools:
+            pool.shutdown(wait=False, cancel_futures=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _open_store(settings: Settings, secret: Credentials) -> S3Store:
+    by_host = settings.effective_url_style == "vhost"
+    address: dict[str, Any] = {}
+    if settings.endpoint_url:
+        scheme, _, host = settings.endpoint_url.partition("://")
+        # the one name that the environment's own AWS_ENDPOINT_URL_S3 does not overrule
+        address["aws_endpoint_url_s3"] = f"{scheme}://{settings.bucket}.{host}" if by_host else settings.endpoint_url
+    if secret.token:
+        address["session_token"] = secret.token
+    return S3Store(
+        settings.bucket,
+        prefix=settings.prefix or None,
+        region=credentials.region(settings),
+        access_key_id=secret.key_id,
+        secret_access_key=secret.secret,
+        virtual_hosted_style_request=by_host,
+        client_options={
+            "allow_http": (settings.endpoint_url or "").startswith("http://"),
+            "connect_timeout": timedelta(seconds=5),
+            "timeout": timedelta(seconds=60),
+        },
+        retry_config={
+            "max_retries": 4,
+            "retry_timeout": timedelta(seconds=60),
+            "backoff": {
+                "init_backoff": timedelta(milliseconds=100),
+                "max_backoff": timedelta(seconds=2),
+                "base": 2,
+            },
+        },
+        **address,
+    )
+
+
+def _translated(problem: Exception, settings: Settings) -> AlchemiserDuckError:
+    """obstore's errors as ours; the one place for it."""
+    where = settings.lake_url + (f" at {settings.endpoint_url}" if settings.endpoint_url else "")
+    text = str(problem)
+    if "NoSuchBucket" in text:
+        return StorageRefused(f"S3 knows no bucket {settings.bucket!r} ({where}): check MARKET_DATA_BUCKET")
+    for status in ("400", "401", "403"):
+        if f"status code: {status}" in text:
+            return StorageRefused(
+                f"S3 refuses to show {where} (HTTP {status}): check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, "
+                "AWS_SESSION_TOKEN and AWS_REGION, and that they may list and read the bucket"
+            )
+    return StorageUnavailable(f"S3 cannot be read: {where}: {text.splitlines()[0]}")
