@@ -3,12 +3,12 @@
 import copy
 import math
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from functools import cache
-from threading import Lock
+from functools import cache, lru_cache, wraps
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from dateutil.relativedelta import relativedelta
@@ -32,6 +32,7 @@ from alchemiser_duck.settings import Settings
 from alchemiser_duck.sql_catalog import IndicatorCall, SqlFile, built_in_files, indicator_file, indicator_files
 from alchemiser_duck.sql_text import Scalar, identifier, literal, literal_list, where
 from alchemiser_duck.suggestions import did_you_mean
+from alchemiser_duck.traffic import QueryStats
 from alchemiser_duck.window_aggregates import NEEDS
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from alchemiser_duck.alpaca_source import AlpacaSource
 
 Rows = TypeVar("Rows")
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 FEW_SYMBOLS = 20
 
@@ -51,6 +53,21 @@ DAILY_RELATIONS = ("bars", "bars_split", "bars_raw")
 """Relations with one row per session: a look-back in bars tells how many days to read."""
 
 Day = date | str
+
+
+def _measured(method: Method) -> Method:
+    """Keep what a call took as the adapter's last_query_stats."""
+
+    @wraps(method)
+    def measured(self: "CachedMarketDataAdapter", *args: Any, **kwargs: Any) -> Any:
+        before, began = self._session.traffic, time.perf_counter()
+        try:
+            return method(self, *args, **kwargs)
+        finally:
+            took = self._session.traffic - before
+            self.last_query_stats = QueryStats(took.requests, took.bytes_received, time.perf_counter() - began)
+
+    return measured  # type: ignore[return-value]
 
 
 class SupportsGetBars(Protocol):
@@ -96,6 +113,8 @@ class CachedMarketDataAdapter:
         self._warm: _WarmBars | None = None
         self._complete: CompleteSession | None = None
         self._source: AlpacaSource | None = None
+        self.last_query_stats: QueryStats | None = None
+        """what the call of this adapter that ended last took; None: there was none"""
 
     def as_of(self, day: Day) -> "CachedMarketDataAdapter":
         """The same adapter, looking from the close of that day: what came later does not exist.
@@ -108,6 +127,7 @@ class CachedMarketDataAdapter:
         past._warm = None
         return past
 
+    @_measured
     def get_bars(self, symbol: str, period: str = "1Y", timeframe: str = "1Day") -> list[Bar]:
         """Completed bars of one symbol, oldest first.
 
@@ -148,6 +168,7 @@ class CachedMarketDataAdapter:
             return self._fallback.get_bars(symbol, period, timeframe)
         return [_bar(row) for row in rows]
 
+    @_measured
     def bars(
         self,
         symbols: Sequence[str] | None = None,
@@ -177,6 +198,7 @@ class CachedMarketDataAdapter:
 
         return self._bars(symbols, query, Lens(first, self._as_of))
 
+    @_measured
     def indicator(
         self,
         name: str,
@@ -201,6 +223,7 @@ class CachedMarketDataAdapter:
         ahead = self._read_ahead([wanted], source)
         return self._between([wanted], lambda _: f"from {wanted.sql(source)}", symbols, start, end, source, ahead)
 
+    @_measured
     def latest(
         self, name: str, symbols: Sequence[str] | None = None, source: str = "bars", **parameters: Scalar
     ) -> "DuckDBPyRelation":
@@ -221,6 +244,7 @@ class CachedMarketDataAdapter:
 
         return self._newest(entries, [wanted], symbols, source, ahead)
 
+    @_measured
     def indicators_table(
         self,
         indicators: Mapping[str, Mapping[str, Scalar] | Sequence[Mapping[str, Scalar]]],
@@ -272,6 +296,7 @@ class CachedMarketDataAdapter:
 
         return self._between(calls, query, symbols, start, end, source, ahead)
 
+    @_measured
     def sql(self, query: str, parameters: Parameters = None) -> "DuckDBPyRelation":
         """The rows of one SELECT-like statement over the views and macros of the layer; $1 or $name take parameters.
 
@@ -284,10 +309,12 @@ class CachedMarketDataAdapter:
         """
         return self._session.select(query, parameters, Lens(as_of=self._as_of, now=self._clock()))
 
+    @_measured
     def beside(self, query: str, parameters: Parameters, tables: "Mapping[str, pa.Table]") -> "DuckDBPyRelation":
         """The rows of a SELECT over the layer and some Arrow tables, which it reads by these names."""
         return self._session.snapshot(query, parameters, Lens(as_of=self._as_of), tables)
 
+    @_measured
     def indicators(self) -> "DuckDBPyRelation":
         """The indicators that there are, built-in and the user's own: one row each, by name.
 
@@ -321,6 +348,7 @@ class CachedMarketDataAdapter:
         """What is stored: symbol, first_date, last_date, bars, provisional_bars; one row per symbol."""
         return self.sql("from symbols order by symbol")
 
+    @_measured
     def warm_cache(self, symbols: Sequence[str], period: str = "MAX") -> int:
         """Read the bars of these symbols once; returns how many.
 
@@ -615,24 +643,33 @@ class _WarmBars:
     """Bars in memory: what one read saw, good until the next session completes."""
 
     def __init__(self, snapshot: "DuckDBPyRelation", symbols: frozenset[str], first: date | None, last: date) -> None:
-        self._snapshot = snapshot
+        """snapshot: date, then the columns of a bar, by symbol and timestamp."""
         self._symbols = symbols
         self._first = first
         self._last = last
-        self._lock = Lock()
+        self._rows = snapshot.to_arrow_table()
+        self._dates = self._rows["date"].cast("int32").to_numpy()
+        self._places: dict[str, tuple[int, int]] = {}
+        start = 0
+        for symbol, count in snapshot.aggregate("symbol, count(*)", "symbol").order("symbol").fetchall():
+            self._places[symbol] = (start, start + count)
+            start += count
 
     def covers(self, symbol: str, first: date | None, last: date) -> bool:
         reaches_back = self._first is None or (first is not None and first >= self._first)
         return symbol in self._symbols and last == self._last and reaches_back
 
     def bars(self, symbol: str, first: date | None) -> list[Bar]:
-        conditions = f"symbol = {literal(symbol)}" + (f" and date >= {literal(first)}" if first else "")
-        with self._lock:  # one connection behind the snapshot
-            rows = self._snapshot.filter(conditions).select(_BAR_COLUMNS).fetchall()
-        return [_bar(row) for row in rows]
+        start, end = self._places.get(symbol, (0, 0))
+        if first:
+            start += int(self._dates[start:end].searchsorted((first - date(1970, 1, 1)).days))
+        columns = self._rows.slice(start, end - start).to_pydict()
+        del columns["date"]
+        return [_bar(row) for row in zip(*columns.values(), strict=True)]
 
 
-_BAR_COLUMNS = "symbol, timestamp, open, high, low, close, volume, vwap, trade_count"
+_BAR_COLUMNS = "symbol, epoch_us(timestamp) as timestamp, open, high, low, close, volume, vwap, trade_count"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PERIOD = re.compile(r"([1-9]\d{0,3})([YMWD])")
 
 
@@ -640,7 +677,7 @@ def _bar(row: tuple[Any, ...]) -> Bar:
     symbol, timestamp, open_, high, low, close, volume, vwap, trade_count = row
     return Bar(
         symbol=symbol,
-        timestamp=timestamp.astimezone(UTC),
+        timestamp=_moment(timestamp),
         open=Decimal(repr(open_)),
         high=Decimal(repr(high)),
         low=Decimal(repr(low)),
@@ -649,6 +686,11 @@ def _bar(row: tuple[Any, ...]) -> Bar:
         vwap=None if vwap is None else Decimal(repr(vwap)),
         trade_count=trade_count,
     )
+
+
+@lru_cache(maxsize=20_000)
+def _moment(microseconds: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=microseconds)  # a TIMESTAMPTZ is slow to fetch, and bars share sessions
 
 
 def _first_day(period: str, last: date) -> date | None:

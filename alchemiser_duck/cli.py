@@ -69,6 +69,9 @@ EndOption = Annotated[str | None, typer.Option("--end", help="Last session, incl
 NowOption = Annotated[
     str | None, typer.Option("--now", help="Pretend it is this moment, e.g. 2026-11-20T21:30Z (replays).")
 ]
+StatsOption = Annotated[
+    bool, typer.Option("--stats", help="Say on stderr how many S3 requests, bytes and seconds it took.")
+]
 SymbolsOption = Annotated[str | None, typer.Option("--symbols", help="Tickers separated by commas.")]
 
 
@@ -132,10 +135,12 @@ def bars(
     form: FormatOption = OutputFormat.TABLE,
     path: OutputOption = None,
     limit: LimitOption = None,
+    stats: StatsOption = False,
 ) -> None:
     """Show stored bars."""
-    result = _adapter(as_of).bars(symbols, start, end, adjustment)
-    _write(result, form, path, limit)
+    adapter = _adapter(as_of)
+    _write(adapter.bars(symbols, start, end, adjustment), form, path, limit)
+    _say_stats(adapter, asked=stats)
 
 
 @app.command(epilog="Example: alchemiser-duck indicator rsi AAPL MSFT --param n=14 --latest")
@@ -153,6 +158,7 @@ def indicator(
     form: FormatOption = OutputFormat.TABLE,
     path: OutputOption = None,
     limit: LimitOption = None,
+    stats: StatsOption = False,
 ) -> None:
     """Compute an indicator of some symbols."""
     adapter = _adapter(as_of)
@@ -164,6 +170,7 @@ def indicator(
     else:
         result = adapter.indicator(name, symbols, start, end, source, **parameters)
     _write(result, form, path, limit)
+    _say_stats(adapter, asked=stats)
 
 
 indicators_app = typer.Typer(
@@ -261,6 +268,7 @@ def list_actions(
     form: FormatOption = OutputFormat.TABLE,
     path: OutputOption = None,
     limit: LimitOption = None,
+    stats: StatsOption = False,
 ) -> None:
     """List the corporate actions of some symbols with what they do to prices."""
     from alchemiser_duck.sql_text import literal_list
@@ -270,7 +278,7 @@ def list_actions(
         f"price_factor, override, id from corporate_actions where symbol in ({literal_list(symbols)}) "
         "order by symbol, ex_date, id"
     )
-    _write(_adapter(as_of).sql(query), form, path, limit)
+    _read(query, as_of, form, path, limit, stats=stats)
 
 
 @actions_app.command(epilog="Example: alchemiser-duck actions suspects")
@@ -340,9 +348,10 @@ def sql(
     form: FormatOption = OutputFormat.TABLE,
     path: OutputOption = None,
     limit: LimitOption = None,
+    stats: StatsOption = False,
 ) -> None:
     """Run read-only SQL over the views and indicators."""
-    _write(_adapter(as_of).sql(sys.stdin.read() if query == "-" else query), form, path, limit)
+    _read(sys.stdin.read() if query == "-" else query, as_of, form, path, limit, stats=stats)
 
 
 symbols_app = typer.Typer(
@@ -356,9 +365,14 @@ app.add_typer(symbols_app, name="symbols")
 
 
 @symbols_app.command("list", epilog="Example: alchemiser-duck symbols list --format csv")
-def list_symbols(form: FormatOption = OutputFormat.TABLE, path: OutputOption = None, limit: LimitOption = None) -> None:
+def list_symbols(
+    form: FormatOption = OutputFormat.TABLE,
+    path: OutputOption = None,
+    limit: LimitOption = None,
+    stats: StatsOption = False,
+) -> None:
     """List the stored symbols with their first and last session."""
-    _write(_adapter(None).symbols(), form, path, limit)
+    _read("from symbols order by symbol", None, form, path, limit, stats=stats)
 
 
 @symbols_app.command(epilog="Example: alchemiser-duck symbols extract strategies/")
@@ -539,6 +553,21 @@ def _write(rows: Any, form: OutputFormat, path: Path | None, limit: int | None) 
     from alchemiser_duck import output
 
     output.write(rows, output.Format(form.value), path, limit)
+
+
+def _read(
+    query: str, as_of: str | None, form: OutputFormat, path: Path | None, limit: int | None, *, stats: bool
+) -> None:
+    adapter = _adapter(as_of)
+    _write(adapter.sql(query), form, path, limit)
+    _say_stats(adapter, asked=stats)
+
+
+def _say_stats(adapter: Any, *, asked: bool) -> None:
+    from alchemiser_duck import narration
+
+    if asked:
+        narration.say(str(adapter.last_query_stats))
 
 
 def _show_report(report: Any, form: OutputFormat, path: Path | None, limit: int | None) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cache
 from pathlib import Path
-from threading import Lock
+from threading import Lock, local
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -39,6 +39,7 @@ from alchemiser_duck.result_memory import ResultMemory
 from alchemiser_duck.settings import Settings
 from alchemiser_duck.sql_catalog import SqlFile, built_in_files, files_named_in, sql_root, user_files
 from alchemiser_duck.sql_text import Scalar, identifier, literal, literal_array
+from alchemiser_duck.traffic import Traffic
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -90,6 +91,7 @@ class DuckDBSession:
         self._over_s3: _Instance | None = None
         self._credentials: Credentials | None = None
         self._results = ResultMemory()
+        self._of_thread = local()
 
     def close(self) -> None:
         """Close DuckDB and remove what was fetched; relations handed out earlier are gone with it."""
@@ -205,8 +207,9 @@ class DuckDBSession:
         over_s3 = "s3:" in query.lower()
         torn_reads = 0
         while True:
+            current = read if read and not read.ended else self.read_ahead(reads)
             try:
-                with read if read and not read.ended else self.read_ahead(reads) as current:
+                with current:
                     current.fetch(lens.since, lens.as_of, most)
                     self.connection(names=defines)  # opens while S3 answers
                     return self._run(statement, defines, current, over_s3=over_s3)
@@ -227,7 +230,8 @@ class DuckDBSession:
                         "try again when the writers have finished"
                     ) from torn
                 time.sleep(random.uniform(0, 0.02 * torn_reads))  # noqa: S311 (jitter)
-            read = None
+            finally:
+                self._count(current.traffic)
 
     def _run(self, statement: "_Statement", names: str | None, read: LakeRead, *, over_s3: bool) -> DuckDBPyRelation:
         files = read.files()
@@ -242,11 +246,21 @@ class DuckDBSession:
             connection.register(name, rows)
         with translated(self._settings):
             text = f"create temporary table result as from (\n{statement.query}\n)"
-            connection.execute(text, statement.parameters)
+            told = connection.execute(f"explain analyze {text}" if ranges else text, statement.parameters)
+        if ranges:
+            self._count(_http_traffic(told.fetchall()[0][1]))
         result = connection.table("result")
         if key:
             self._results.put(key, connection, result)
         return result
+
+    @property
+    def traffic(self) -> Traffic:
+        """What this thread's snapshots have asked of S3 so far. Retries within a request do not count."""
+        return getattr(self._of_thread, "traffic", Traffic())
+
+    def _count(self, more: Traffic) -> None:
+        self._of_thread.traffic = self.traffic + more
 
     def complete_session(self, now: datetime) -> "CompleteSession":
         """The newest session whose close the feed can have shown by now, from the sessions known at release.
@@ -377,6 +391,14 @@ def _open(settings: Settings, folder: Path, secret: Credentials | None) -> DuckD
 def _empty_lake() -> str:
     """Where the views are bound before they meet the lake: partitions without rows, of the same schema."""
     return str(sql_root() / "empty_lake")
+
+
+def _http_traffic(explained: str) -> Traffic:
+    """The requests and bytes that EXPLAIN ANALYZE tells of httpfs; it rounds the bytes."""
+    requests = sum(int(number) for number in re.findall(r"#(?:HEAD|GET|PUT|POST|DELETE): (\d+)", explained))
+    found = re.search(r"\bin: ([\d.]+) (bytes|[KMGT]iB)", explained)
+    size = float(found.group(1)) * 1024 ** ["bytes", "KiB", "MiB", "GiB", "TiB"].index(found.group(2)) if found else 0
+    return Traffic(requests, 0, round(size))
 
 
 def install_httpfs() -> None:

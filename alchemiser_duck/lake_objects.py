@@ -27,6 +27,7 @@ from alchemiser_duck.credentials import Credentials
 from alchemiser_duck.errors import AlchemiserDuckError, EmptyLake, StorageRefused, StorageUnavailable
 from alchemiser_duck.settings import Settings
 from alchemiser_duck.sql_catalog import sql_root
+from alchemiser_duck.traffic import Traffic
 
 MEBIBYTE = 1 << 20
 
@@ -200,8 +201,7 @@ class LakeRead:
         self._held: list[_Version] = []
         self._files: Future[dict[str, list[str]]] | None = None
         self.ended = False
-        self.requests = 0
-        self.bytes_received = 0
+        self.traffic = Traffic()
 
     @property
     def relations(self) -> KeysView[str]:
@@ -244,7 +244,7 @@ class LakeRead:
 
     def _fetch(self, since: date | None, as_of: date | None, limit: int | None) -> dict[str, list[str]]:
         objects = {name: listing.result() for name, listing in self._listings.items()}
-        self.requests += sum(1 + len(found) // _PAGE for found in objects.values())
+        self.traffic += Traffic(sum(max(1, -(-len(found) // _PAGE)) for found in objects.values()))
         if "bars_raw" in objects:
             bars = objects["bars_raw"] = _seen_through(objects["bars_raw"], since, as_of)
             if not bars:
@@ -255,8 +255,8 @@ class LakeRead:
         self._held += [version for version, _ in acquired]
         for version, is_new in acquired:
             version.fetched.result()
-            self.requests += is_new
-            self.bytes_received += version.listed.size if is_new else 0
+            if is_new:
+                self.traffic += Traffic(1, 0, version.path.stat().st_size)
         paths = {version.listed.key: str(version.path) for version, _ in acquired}
         return {name: [paths[one.key] for one in found] or stand_in(name) for name, found in objects.items()}
 

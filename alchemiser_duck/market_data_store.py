@@ -29,9 +29,10 @@ from alchemiser_duck.errors import (
     FeedMismatch,
     UnknownSymbol,
 )
-from alchemiser_duck.s3_objects import PreconditionFailed, S3Objects, StoredObject, Traffic, small_parquet
+from alchemiser_duck.s3_objects import PreconditionFailed, S3Objects, StoredObject, small_parquet
 from alchemiser_duck.settings import Settings
 from alchemiser_duck.sql_text import literal, literal_list
+from alchemiser_duck.traffic import Traffic
 
 SCHEMA_VERSION = "1"
 

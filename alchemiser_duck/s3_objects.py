@@ -22,6 +22,7 @@ from botocore.exceptions import (
 from alchemiser_duck import credentials
 from alchemiser_duck.errors import StorageRefused, StorageUnavailable, WriteConflict
 from alchemiser_duck.settings import Settings
+from alchemiser_duck.traffic import Traffic
 
 WRITE_ATTEMPTS = 40
 
@@ -40,22 +41,6 @@ class StoredObject:
     etag: str
 
 
-@dataclass(frozen=True, slots=True)
-class Traffic:
-    """What went over the wire: HTTP requests, retries included, and body bytes both ways."""
-
-    requests: int = 0
-    bytes_sent: int = 0
-    bytes_received: int = 0
-
-    def __sub__(self, earlier: "Traffic") -> "Traffic":
-        return Traffic(
-            self.requests - earlier.requests,
-            self.bytes_sent - earlier.bytes_sent,
-            self.bytes_received - earlier.bytes_received,
-        )
-
-
 class S3Objects:
     """The objects under the lake's prefix. Keys are relative to it."""
 
@@ -63,6 +48,7 @@ class S3Objects:
         self._settings = settings
         self._lock = Lock()
         self.traffic = Traffic()
+        """so far, retries included"""
 
     @cached_property
     def _client(self) -> Any:
@@ -93,11 +79,7 @@ class S3Objects:
 
     def _count(self, more: Traffic) -> None:
         with self._lock:
-            self.traffic = Traffic(
-                self.traffic.requests + more.requests,
-                self.traffic.bytes_sent + more.bytes_sent,
-                self.traffic.bytes_received + more.bytes_received,
-            )
+            self.traffic += more
 
     def get(self, key: str) -> StoredObject | None:
         """The whole object in one request; None where there is none."""

@@ -18,7 +18,8 @@ _SIGNATURE = re.compile(
     re.MULTILINE | re.IGNORECASE,
 )
 _EXPRESSION = re.compile(r"\) as \((.*?)\n\);", re.DOTALL)
-_COMMENTS = re.compile(r"^\s*--.*$|^comment on .*$", re.MULTILINE)
+_NOT_NAMES = re.compile(r"^\s*--.*$|^comment on .*$|'[^'\n]*/[^'\n]*'", re.MULTILINE)
+"""Comments, and paths of objects."""
 _LISTS = ("duckdb_", "information_schema", "pg_", "pragma_", "sqlite_")
 _DESCRIPTION = re.compile(r"^-- \w+: (.+)$", re.MULTILINE)
 _ALLOWS_LOOK_AHEAD = re.compile(r"^-- allows look-ahead:[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
@@ -155,7 +156,7 @@ def _built_in_by_name() -> dict[str, SqlFile]:
 def _reads(name: str) -> frozenset[str]:
     """The built-in files that one of them names itself."""
     by_name = _built_in_by_name()
-    return frozenset(_words(_COMMENTS.sub("", by_name[name].text)) & by_name.keys())
+    return frozenset(_words(_NOT_NAMES.sub("", by_name[name].text)) & by_name.keys())
 
 
 def _words(text: str) -> set[str]:

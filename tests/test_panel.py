@@ -52,6 +52,37 @@ def test_a_panel_of_all_indicators_equals_each_by_itself(con: duckdb.DuckDBPyCon
         assert differing.fetchall() == [], one.call.file.name
 
 
+@pytest.mark.parametrize("bars", [None, 1, 2, 3, 7, 29, 100])
+@pytest.mark.parametrize("n", [3, 14])
+def test_the_newest_row_is_the_last_of_all_rows(con: duckdb.DuckDBPyConnection, n: int, bars: int | None) -> None:
+    """Aggregates instead of windows: the same values and nulls, for histories of every length."""
+    numbered = "select *, row_number() over (partition by symbol order by timestamp) as number from cases"
+    con.execute(f"create or replace temporary table cut as from ({numbered}) where number <= {bars or 'number'}")
+    entries = [entry(name, n) for name in sorted(FILES)]
+    newest = con.execute(f"from ({panel(entries, 'cut', [], newest=True)}) order by symbol").to_arrow_table()
+    every = con.execute(
+        f"select * from ({panel(entries, 'cut', [])}) "
+        "qualify row_number() over (partition by symbol order by timestamp desc) = 1 order by symbol"
+    ).to_arrow_table()
+    counts = con.execute("select count(*) - 1 from cut group by symbol order by symbol").fetchall()
+    assert newest["bars_before"].to_pylist() == [count for (count,) in counts]
+    assert newest["timestamp"].to_pylist() == every["timestamp"].to_pylist()
+    for label in every.column_names[2:]:
+        for symbol, got, expected in zip(
+            every["symbol"].to_pylist(), newest[label].to_pylist(), every[label].to_pylist(), strict=True
+        ):
+            wanted = None if expected is None else pytest.approx(expected, rel=1e-9, abs=1e-7, nan_ok=True)
+            assert got == wanted, (label, symbol)
+
+
+def test_the_newest_row_slides_no_frame(con: duckdb.DuckDBPyConnection) -> None:
+    """sma, rsi, bbands, ema: one sort for the previous close and the count of bars, the rest is one aggregate."""
+    entries = [entry(name, 14) for name in ("sma", "rsi", "bbands", "ema")]
+    query = panel(entries, "cases", [], newest=True).lower()
+    assert query.count("preceding") == query.count("unbounded preceding") == 1
+    assert con.execute(f"explain {query}").fetchall()[0][1].count("WINDOW") == 1
+
+
 def test_built_in_indicators_share_one_scan_and_their_windows(con: duckdb.DuckDBPyConnection) -> None:
     names = ["sma", "ema", "rsi", "bbands", "cumulative_return", "stdev_return", "macd", "stoch", "adx"]
     query = panel([entry(name, 14) for name in names], "cases", ["symbol = 'tiny'"])

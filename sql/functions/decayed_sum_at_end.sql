@@ -1,9 +1,10 @@
 -- decayed_sum_at_end: decayed_sum on the last bar of a symbol, as an aggregate over all its bars.
--- x: a column, null before the first bar | bar_number, seed_bars, q: as in decay_weights
+-- x: a column, left out before bar 1 | bar_number, seed_bars, q: as in decay_weights
 -- bars_after: how many bars come after this one, 0 on the last
 create or replace macro decayed_sum_at_end(x, bar_number, seed_bars, q, bars_after) as (
 
     sum(x * pow(q, greatest(bar_number + bars_after, seed_bars) - greatest(bar_number, seed_bars)))
+        filter (bar_number >= 1)
 
 );
 

@@ -1,0 +1,275 @@
+"""Whole objects on this machine's disk: never stale, never torn, never left behind, and counted exactly."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import pytest
+from conftest import MORNING, bar_rows, bar_table
+from s3_proxy import Exchange, S3Proxy
+
+from alchemiser_duck import CachedMarketDataAdapter, MarketDataStore, Settings, lake_objects
+from alchemiser_duck import exchange_calendar as calendar
+from alchemiser_duck.duckdb_session import DuckDBSession, Lens
+from alchemiser_duck.errors import StorageUnavailable
+from alchemiser_duck.lake_objects import LakeObjects
+
+DAYS = calendar.sessions(date(2023, 1, 3), date(2025, 7, 15))
+
+
+@pytest.fixture
+def counted(settings: Settings, proxy: S3Proxy, make_settings: Callable[..., Settings]) -> Settings:
+    """Three years of two symbols, and the way to them through the proxy."""
+    store = MarketDataStore(settings)
+    store.write_bars(bar_table(bar_rows("AAPL", DAYS) + bar_rows("IBM", DAYS, 50.0)))
+    store.actions.merge([], date(2025, 7, 15), everything=True)
+    return make_settings(MARKET_DATA_BUCKET=settings.market_data_bucket, AWS_ENDPOINT_URL_S3=proxy.url)
+
+
+def at(settings: Settings) -> CachedMarketDataAdapter:
+    return CachedMarketDataAdapter(settings, clock=lambda: MORNING)
+
+
+def fetched(proxy: S3Proxy) -> list[Exchange]:
+    return [exchange for exchange in proxy.exchanges if ".parquet" in exchange.path]
+
+
+def test_the_stats_are_what_went_over_the_wire(counted: Settings, proxy: S3Proxy) -> None:
+    adapter = at(counted)
+    assert adapter.last_query_stats is None
+    for call in (
+        lambda: adapter.get_bars("AAPL", "1Y"),
+        lambda: adapter.get_bars("AAPL", "1Y"),
+        lambda: adapter.latest("sma", ["AAPL", "IBM"], n=200),
+        lambda: adapter.sql("select count(*) from bars"),
+        lambda: adapter.indicators_table({"rsi": {}}),
+    ):
+        proxy.clear()
+        began = time.perf_counter()
+        call()
+        stats = adapter.last_query_stats
+        assert stats is not None
+        assert stats.requests == len(proxy.exchanges)
+        assert stats.bytes_received == sum(exchange.received for exchange in fetched(proxy))
+        assert 0 < stats.seconds <= time.perf_counter() - began
+
+
+def test_ranges_are_counted_too(counted: Settings, proxy: S3Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("alchemiser_duck.cached_market_data_adapter.NARROW", 0)
+    adapter = at(counted)
+    bars = adapter.get_bars("AAPL", "1Y")
+    assert adapter.last_query_stats is not None
+    assert adapter.last_query_stats.requests == len(proxy.exchanges) > 5
+    monkeypatch.undo()
+    assert at(counted).get_bars("AAPL", "1Y") == bars
+
+
+def test_a_cold_universe_takes_two_lists_and_an_object_a_year(counted: Settings, proxy: S3Proxy) -> None:
+    panel = {"sma": [{"n": 20}, {"n": 50}, {"n": 200}], "rsi": {"n": 14}}
+    first = at(counted)
+    rows = first.indicators_table(panel, ["AAPL", "IBM"], latest=True).fetchall()
+    assert len(proxy.exchanges) == 2 + 3 + 1  # lists; 2023, 2024, 2025; corporate actions
+    proxy.clear()
+    assert first.indicators_table(panel, ["AAPL", "IBM"], latest=True).fetchall() == rows
+    assert [exchange.method for exchange in proxy.exchanges] == ["GET"] * 2
+    assert fetched(proxy) == []
+
+
+def test_what_was_rewritten_is_fetched_again_and_nothing_else(counted: Settings, proxy: S3Proxy) -> None:
+    adapter, store = at(counted), MarketDataStore(counted)
+    for price in (11.0, 12.0, 13.0):
+        store.write_bars(bar_table(bar_rows("AAPL", DAYS[-1:], price)))
+        proxy.clear()
+        assert adapter.latest("current_price", ["AAPL", "IBM"]).fetchall()[0][2] == price
+        assert adapter.bars(["AAPL"], start=DAYS[-300]).aggregate("max(close)").fetchone() == (100.0,)
+    assert sum("year%3D2025" in exchange.path for exchange in fetched(proxy)) == 1
+    folder = adapter._session._lake().folder
+    assert len(list(folder.rglob("year=2025/bars.parquet"))) == 1  # the versions before are gone
+
+
+def test_one_object_is_fetched_once_for_many_threads(counted: Settings, proxy: S3Proxy) -> None:
+    proxy.before = lambda *_: time.sleep(0.05)
+    adapter = at(counted)
+    results: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(len(adapter.bars(["AAPL"], start="2025-01-02"))))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [len(calendar.sessions(date(2025, 1, 2), date(2025, 7, 15)))] * 8
+    assert len(fetched(proxy)) == 2  # the year, and the corporate actions
+
+
+def test_readers_and_a_writer_without_pause(counted: Settings) -> None:
+    """Each answer is one state of the lake: both symbols have the price of one write."""
+    adapter, store = at(counted), MarketDataStore(counted)
+    stop = threading.Event()
+
+    def write() -> None:
+        price = 20.0
+        while not stop.is_set():
+            price += 1
+            store.write_bars(bar_table([row for s in ("AAPL", "IBM") for row in bar_rows(s, DAYS[-1:], price)]))
+
+    store.write_bars(bar_table([row for s in ("AAPL", "IBM") for row in bar_rows(s, DAYS[-1:], 20.0)]))
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        seen = []
+        for _ in range(25):
+            rows = adapter.bars(["AAPL", "IBM"], start=DAYS[-1]).fetchall()
+            assert len({row[6] for row in rows}) == 1
+            seen.append(rows[0][6])
+    finally:
+        stop.set()
+        writer.join()
+    assert seen == sorted(seen)  # never an older state after a newer one
+    assert len(set(seen)) > 1
+
+
+def test_what_is_out_of_use_longest_goes_first(
+    counted: Settings, proxy: S3Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lake_objects, "KEPT", 1)
+    session = DuckDBSession(counted)
+    query = "select count(*) from bars_raw"
+    for _ in range(2):
+        proxy.clear()
+        assert session.snapshot(query, lens=Lens(since=date(2025, 1, 1))).fetchall()[0][0] > 200
+        assert len(fetched(proxy)) == 1
+        assert list(session._lake().folder.rglob("*.parquet")) == []
+
+
+def test_an_object_that_breaks_off_is_fetched_again(counted: Settings, proxy: S3Proxy) -> None:
+    broken: list[str] = []
+
+    def truncate(_: int, exchange: Exchange) -> bool:
+        cut = "bars.parquet" in exchange.path and broken.count(exchange.path) < 2
+        if cut:
+            broken.append(exchange.path)
+        return cut
+
+    expected = at(counted).get_bars("AAPL", "1Y")
+    proxy.truncate = truncate
+    assert at(counted).get_bars("AAPL", "1Y") == expected
+    assert len(broken) == 2 * 2
+    proxy.truncate = lambda _, exchange: "bars.parquet" in exchange.path
+    with pytest.raises(StorageUnavailable, match="S3 cannot be read"):
+        at(counted).get_bars("AAPL", "1Y")
+
+
+def test_a_failed_fetch_is_tried_anew_by_the_next_read(counted: Settings, proxy: S3Proxy) -> None:
+    adapter = at(counted)
+    proxy.truncate = lambda _, exchange: "bars.parquet" in exchange.path
+    with pytest.raises(StorageUnavailable):
+        adapter.get_bars("AAPL", "1Y")
+    proxy.truncate = None
+    assert len(adapter.get_bars("AAPL", "1Y")) == 250
+
+
+def test_an_object_that_goes_away_meanwhile_is_no_error(counted: Settings, proxy: S3Proxy, settings: Settings) -> None:
+    """A rebuild between the list and the fetch: the read looks again."""
+    import boto3
+
+    client = boto3.client("s3", endpoint_url=settings.endpoint_url)
+    key = settings.prefix + "bars/timeframe=1Day/year=2023/bars.parquet"
+    listed = threading.Event()
+
+    def before(_: int, exchange: Exchange) -> None:
+        if "year%3D2023" in exchange.path and not listed.is_set():
+            listed.set()
+            client.delete_object(Bucket=settings.bucket, Key=key)
+
+    proxy.before = before
+    first = at(counted).bars(["AAPL"]).aggregate("min(date)").fetchone()
+    assert listed.is_set()
+    assert first == (calendar.sessions(date(2024, 1, 1), date(2024, 1, 10))[0],)
+
+
+def test_remembered_results_are_those_of_the_same_lens_and_objects(counted: Settings) -> None:
+    adapter, store = at(counted), MarketDataStore(counted)
+
+    def newest(of: CachedMarketDataAdapter) -> float:
+        return float(of.latest("sma", ["AAPL"], n=2).fetchall()[0][2])
+
+    past = adapter.as_of(DAYS[-3])
+    assert [newest(adapter), newest(past), newest(adapter), newest(past)] == [100.0] * 4
+    store.write_bars(bar_table(bar_rows("AAPL", DAYS[-2:], 60.0)))
+    assert [newest(adapter), newest(past)] == [60.0, 100.0]
+    held = adapter.latest("sma", ["AAPL"], n=2)
+    store.write_bars(bar_table(bar_rows("AAPL", DAYS[-2:], 70.0)))
+    assert (held.fetchall()[0][2], newest(adapter)) == (60.0, 70.0)
+
+
+def test_many_results_do_not_pile_up(counted: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("alchemiser_duck.result_memory.VALUES_KEPT", 40)
+    adapter = at(counted)
+    for n in range(2, 30):
+        assert len(adapter.latest("sma", ["AAPL", "IBM"], n=n)) == 2
+    tables = adapter._session.connection().execute("select count(*) from duckdb_tables() where not temporary")
+    assert 0 < tables.fetchall()[0][0] <= 10
+
+
+def test_nothing_stays_on_disk(counted: Settings, tmp_path: Path) -> None:
+    """Neither after close() nor at the end of a process, and nobody else may look in meanwhile."""
+    session = DuckDBSession(counted)
+    session.snapshot("select count(*) from bars")
+    folder = session._lake().folder
+    assert folder.stat().st_mode & 0o077 == 0
+    assert list(folder.rglob("*.parquet"))
+    session.close()
+    assert not folder.exists()
+    code = (
+        "from alchemiser_duck import CachedMarketDataAdapter as A; a = A(); a.sql('select count(*) from bars'); "
+        "import os, sys; child = os.fork(); child or sys.exit(); os.waitpid(child, 0); "
+        "print(len(list(a._session._lake().folder.rglob('*.parquet'))))"
+    )
+    environment = os.environ | {
+        "TMPDIR": str(tmp_path),
+        "MARKET_DATA_BUCKET": counted.market_data_bucket,
+        "AWS_ENDPOINT_URL_S3": str(counted.endpoint_url),
+    }
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert int(ended.stdout) == 4  # a fork that ends takes nothing away
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_the_own_server_is_asked(counted: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings go before the environment, which obstore reads by itself."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    assert len(at(counted).get_bars("AAPL", "1Y")) == 250
+
+
+def test_an_interrupted_read_gives_its_files_back(counted: Settings) -> None:
+    lake = LakeObjects(counted)
+    with lake.read(["bars_raw"]) as read:
+        read.fetch(date(2025, 1, 1), None, None)
+        (path,) = read.files()["bars_raw"]
+        assert [version.readers for version in lake._versions.values()] == [1]
+        assert read.newest_day() == date(2025, 12, 31)
+    assert [version.readers for version in lake._versions.values()] == [0]
+    assert Path(path).exists()
+    lake.close()
+
+
+def test_years_that_the_lens_hides_are_not_fetched(counted: Settings, proxy: S3Proxy) -> None:
+    session = DuckDBSession(counted)
+    for lens, years in (
+        (Lens(as_of=date(2023, 6, 1)), {"2023"}),
+        (Lens(since=date(2024, 6, 1), as_of=date(2024, 7, 1)), {"2024"}),
+        (Lens(as_of=date(2001, 1, 1)), {"2025"}),  # none: its columns are needed all the same
+    ):
+        proxy.clear()
+        count = session.snapshot("select count(*) from bars_raw", lens=lens).fetchall()[0][0]
+        last = lens.as_of or MORNING.date()
+        assert count == 2 * len([day for day in DAYS if (lens.since or DAYS[0]) <= day <= last])
+        assert {exchange.path.split("year%3D")[1][:4] for exchange in fetched(proxy)} <= years
