@@ -4,7 +4,7 @@ BIN := .venv/bin
 DEV := .venv/.installed-dev
 DEMO := .venv/.installed-demo
 
-.PHONY: help demo test slow check bench bench-s3 lint types contracts template install wheel clean
+.PHONY: help demo test slow check bench bench-sql bench-scale lint types contracts template install wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -18,12 +18,16 @@ test: $(DEV) ## run every test
 slow: $(DEV) ## run the tests that take minutes
 	$(BIN)/python -m pytest -n 2 -m slow
 
-bench: $(DEV) ## measure indicators beside polars, and what adjustment costs
+bench: $(DEV) ## measure whole workloads beside polars, pyarrow and pandas, S3 20 ms away
+	$(BIN)/python tests/benchmarks/workloads.py --json bench.json
+	$(BIN)/python tests/benchmarks/qlib_shape.py
+
+bench-sql: $(DEV) ## measure indicators beside polars, and what adjustment costs, in memory
 	$(BIN)/python tests/benchmarks/indicators.py
 	$(BIN)/python tests/benchmarks/adjustment.py
 
-bench-s3: $(DEV) ## measure whole workloads beside polars, pyarrow and pandas, S3 20 ms away
-	$(BIN)/python tests/benchmarks/workloads.py
+bench-scale: $(DEV) ## measure how backfill and reads grow, up to 11,000 symbols
+	$(BIN)/python tests/benchmarks/scale.py
 
 check: lint types contracts template test slow ## lint, types, import contracts, template, all tests: what CI runs
 

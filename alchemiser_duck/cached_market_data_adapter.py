@@ -4,11 +4,12 @@ import copy
 import math
 import re
 import time
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
-from functools import cache, lru_cache, wraps
+from functools import cache, wraps
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from dateutil.relativedelta import relativedelta
@@ -16,7 +17,7 @@ from dateutil.relativedelta import relativedelta
 from alchemiser_duck import exchange_calendar as calendar
 from alchemiser_duck.bars import Bar, Quote, require_timeframe
 from alchemiser_duck.data_freshness_validator import DataFreshnessValidator
-from alchemiser_duck.duckdb_session import CompleteSession, DuckDBSession, Lens, Parameters
+from alchemiser_duck.duckdb_session import CompleteSession, DuckDBSession, Lens, Parameters, moment
 from alchemiser_duck.errors import (
     AlpacaUnavailable,
     BadParameter,
@@ -648,7 +649,7 @@ class _WarmBars:
         self._first = first
         self._last = last
         self._rows = snapshot.to_arrow_table()
-        self._dates = self._rows["date"].cast("int32").to_numpy()
+        self._dates = self._rows["date"].combine_chunks()
         self._places: dict[str, tuple[int, int]] = {}
         start = 0
         for symbol, count in snapshot.aggregate("symbol, count(*)", "symbol").order("symbol").fetchall():
@@ -662,14 +663,13 @@ class _WarmBars:
     def bars(self, symbol: str, first: date | None) -> list[Bar]:
         start, end = self._places.get(symbol, (0, 0))
         if first:
-            start += int(self._dates[start:end].searchsorted((first - date(1970, 1, 1)).days))
+            start = bisect_left(range(end), first, start, key=lambda row: self._dates[row].as_py())
         columns = self._rows.slice(start, end - start).to_pydict()
         del columns["date"]
         return [_bar(row) for row in zip(*columns.values(), strict=True)]
 
 
 _BAR_COLUMNS = "symbol, epoch_us(timestamp) as timestamp, open, high, low, close, volume, vwap, trade_count"
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PERIOD = re.compile(r"([1-9]\d{0,3})([YMWD])")
 
 
@@ -677,7 +677,7 @@ def _bar(row: tuple[Any, ...]) -> Bar:
     symbol, timestamp, open_, high, low, close, volume, vwap, trade_count = row
     return Bar(
         symbol=symbol,
-        timestamp=_moment(timestamp),
+        timestamp=moment(timestamp),
         open=Decimal(repr(open_)),
         high=Decimal(repr(high)),
         low=Decimal(repr(low)),
@@ -686,11 +686,6 @@ def _bar(row: tuple[Any, ...]) -> Bar:
         vwap=None if vwap is None else Decimal(repr(vwap)),
         trade_count=trade_count,
     )
-
-
-@lru_cache(maxsize=20_000)
-def _moment(microseconds: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=microseconds)  # a TIMESTAMPTZ is slow to fetch, and bars share sessions
 
 
 def _first_day(period: str, last: date) -> date | None:

@@ -14,8 +14,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import date, datetime
-from functools import cache
+from datetime import UTC, date, datetime, timedelta
+from functools import cache, lru_cache
 from pathlib import Path
 from threading import Lock, local
 from typing import TYPE_CHECKING, Any
@@ -275,14 +275,15 @@ class DuckDBSession:
             )
             select
                 max(date) filter (visible <= getvariable('now')),
-                max(visible) filter (visible <= getvariable('now')),
-                min(visible) filter (visible > getvariable('now'))
+                epoch_us(max(visible) filter (visible <= getvariable('now'))),
+                epoch_us(min(visible) filter (visible > getvariable('now')))
             from shown
             """
         ).fetchone()
         if row is None or None in row:
             raise BadParameter(f"{now} lies outside the sessions that are known, 2000 to 2040")
-        return CompleteSession(*row)
+        day, begins, ends = row
+        return CompleteSession(day, moment(begins), moment(ends))
 
     def select(self, text: str, parameters: Parameters = None, lens: Lens = Lens()) -> DuckDBPyRelation:
         """A snapshot of what a user typed: one SELECT-like statement (SELECT, FROM, WITH, VALUES, DESCRIBE, ...).
@@ -337,6 +338,15 @@ class DuckDBSession:
             with translated(self._settings):
                 self._values[query] = self.connection(names=query).execute(query).fetchall()[0]
         return self._values[query]
+
+
+@lru_cache(maxsize=20_000)
+def moment(microseconds: int) -> datetime:
+    """A TIMESTAMPTZ that was selected as epoch_us: as such it is slow to fetch, and many rows share it."""
+    return _EPOCH + timedelta(microseconds=microseconds)
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _listed(values: Mapping[str, str]) -> str:

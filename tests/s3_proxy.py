@@ -1,12 +1,14 @@
 """A proxy in front of an S3 server: counts requests and bytes, and calls a hook before and after each exchange."""
 
 import http.client
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
 from types import TracebackType
+from typing import ClassVar
 from urllib.parse import urlsplit
 
 
@@ -17,6 +19,7 @@ class Exchange:
     status: int = 0
     sent: int = 0
     received: int = 0
+    began: float = field(default_factory=time.time)
 
 
 @dataclass
@@ -31,6 +34,9 @@ class S3Proxy:
     """called when the upstream has answered; True: swallow the answer and cut the connection"""
     truncate: Callable[[int, Exchange], bool] | None = None
     """called then too; True: promise the whole body and send half"""
+
+    knows_ranges: ClassVar[bool] = True
+    """False: the whole object for a part of it, as HTTP allows"""
 
     def __post_init__(self) -> None:
         self._lock = Lock()
@@ -79,7 +85,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.proxy.before:
             self.proxy.before(index, exchange)
         upstream = http.client.HTTPConnection(urlsplit(self.proxy.upstream).netloc, timeout=60)
-        headers = {key: value for key, value in self.headers.items() if key.lower() not in ("connection", "expect")}
+        left_out = ("connection", "expect", *(() if self.proxy.knows_ranges else ("range",)))
+        headers = {key: value for key, value in self.headers.items() if key.lower() not in left_out}
         upstream.request(self.command, self.path, body or None, headers)
         answer = upstream.getresponse()
         content = answer.read()

@@ -273,3 +273,43 @@ def test_years_that_the_lens_hides_are_not_fetched(counted: Settings, proxy: S3P
         last = lens.as_of or MORNING.date()
         assert count == 2 * len([day for day in DAYS if (lens.since or DAYS[0]) <= day <= last])
         assert {exchange.path.split("year%3D")[1][:4] for exchange in fetched(proxy)} <= years
+
+
+def test_large_objects_come_in_parts_of_one_version(
+    counted: Settings, proxy: S3Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = at(counted).bars(["AAPL"]).fetchall()
+    monkeypatch.setattr(lake_objects, "PART", 2000)
+    proxy.clear()
+    adapter = at(counted)
+    assert adapter.bars(["AAPL"]).fetchall() == whole
+    assert adapter.last_query_stats is not None
+    assert adapter.last_query_stats.requests == len(proxy.exchanges) > 3 * 3
+    assert adapter.last_query_stats.bytes_received == sum(exchange.received for exchange in fetched(proxy))
+
+
+def test_parts_of_different_versions_are_not_mixed(
+    counted: Settings, proxy: S3Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The object is replaced between its parts: it is fetched in one, and the answer is the new one."""
+    monkeypatch.setattr(lake_objects, "PART", 2000)
+    store = MarketDataStore(counted)
+    replaced = threading.Event()
+
+    def before(_: int, exchange: Exchange) -> None:
+        if exchange.method == "GET" and "year%3D2025" in exchange.path and not replaced.is_set():
+            replaced.set()
+            store.write_bars(bar_table(bar_rows("AAPL", DAYS[-1:], 33.0)))
+
+    proxy.before = before
+    assert [float(bar.close) for bar in at(counted).get_bars("AAPL", "1D")] == [33.0]
+    assert replaced.is_set()
+
+
+def test_a_server_that_sends_no_parts_sends_the_whole(
+    counted: Settings, proxy: S3Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lake_objects, "PART", 2000)
+    expected = at(counted).get_bars("AAPL", "1Y")
+    monkeypatch.setattr(S3Proxy, "knows_ranges", False)
+    assert at(counted).get_bars("AAPL", "1Y") == expected

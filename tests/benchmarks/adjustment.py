@@ -1,4 +1,4 @@
-"""What reading adjusted bars costs over raw ones: 500 symbols x 20 years, 80 actions each, in memory: `make bench`.
+"""What reading adjusted bars costs over raw ones: 500 symbols x 20 years, 80 actions each, in memory: `make bench-sql`.
 
 Medians of five runs, interleaved, results materialised. The sum of all closes is checked against the factors first.
 """

@@ -1,4 +1,4 @@
-"""Indicators over 500 symbols x 20 years in memory, beside polars computing the same: `make bench`.
+"""Indicators over 500 symbols x 20 years in memory, beside polars computing the same: `make bench-sql`.
 
 Each is checked for equality with polars (1e-8) before it is timed; medians of five runs, interleaved, results
 materialised as a DuckDB table and a polars frame. Exit status 1: results differ.

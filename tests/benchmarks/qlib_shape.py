@@ -1,0 +1,176 @@
+"""W5: 14 features of 800 symbols, 2007 to 2020, from Parquet on the local disk, beside polars and pandas: `make bench`.
+
+The paper's features: returns over 1, 5 and 20 bars; open, high and low over close; mean and deviation of the close over
+5, 20 and 60 bars; volume over its mean of 20 bars; deviation of the volume over that mean. The layer is what the duckdb
+shell has: the files under sql/, pointed at a local copy of a lake; bars are adjusted, for no action. Each contender in
+a process of its own, results equal to 1e-8 before they are timed, medians of five runs.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+FOLDER = Path(__file__).parent
+sys.path.insert(0, str(FOLDER.parent))
+
+RUNS = 5
+SYMBOLS, YEARS = 800, 14
+WINDOWS = (5, 20, 60)
+
+FEATURES = f"""
+    select
+        symbol,
+        timestamp,
+        {", ".join(f"close / lag(close, {n}) over bars_in_order - 1 as return_{n}" for n in (1, 5, 20))},
+        open / close as open_close,
+        high / close as high_close,
+        low / close as low_close,
+        {", ".join(f"avg(close) over last_{n} as mean_{n}" for n in WINDOWS)},
+        {", ".join(f"stddev_samp(close) over last_{n} as std_{n}" for n in WINDOWS)},
+        volume / avg(volume) over last_20 as volume_ratio,
+        stddev_samp(volume) over last_20 / avg(volume) over last_20 as volume_std
+    from bars
+    window
+        bars_in_order as (partition by symbol order by timestamp),
+        {", ".join(f"last_{n} as (partition by symbol order by timestamp rows {n - 1} preceding)" for n in WINDOWS)}
+"""
+
+
+def in_duckdb(folder: str) -> Any:
+    import duckdb
+
+    from alchemiser_duck.sql_catalog import files_named_in, sql_root
+
+    con = duckdb.connect(":memory:")
+    con.execute(f"set timezone = 'UTC'; set variable market_data = '{sql_root()}/empty_lake'")
+    for file in files_named_in("bars"):
+        con.execute(file.text)
+    con.execute(f"set variable market_data = '{folder}'")
+    return lambda: con.sql(FEATURES).to_arrow_table()
+
+
+def in_polars(folder: str) -> Any:
+    close, volume = pl.col("close"), pl.col("volume")
+    features = {
+        **{f"return_{n}": close.pct_change(n) for n in (1, 5, 20)},
+        **{f"{side}_close": pl.col(side) / close for side in ("open", "high", "low")},
+        **{f"mean_{n}": close.rolling_mean(n, min_samples=1) for n in WINDOWS},
+        **{f"std_{n}": close.rolling_std(n, min_samples=2) for n in WINDOWS},
+        "volume_ratio": volume / volume.rolling_mean(20, min_samples=1),
+        "volume_std": volume.rolling_std(20, min_samples=2) / volume.rolling_mean(20, min_samples=1),
+    }
+    columns = ["symbol", "timestamp", *(column.over("symbol").alias(name) for name, column in features.items())]
+    bars = f"{folder}/bars/timeframe=1Day/year=*/bars.parquet"
+    return lambda: pl.scan_parquet(bars).sort("symbol", "timestamp").select(columns).collect().to_arrow()
+
+
+def in_pandas(folder: str) -> Any:
+    import pandas as pd
+
+    def run() -> pa.Table:
+        paths = sorted(Path(folder).glob("bars/timeframe=1Day/year=*/bars.parquet"))
+        wanted = ["symbol", "timestamp", "open", "high", "low", "close", "volume"]
+        bars = pd.concat([pd.read_parquet(path, columns=wanted, partitioning=None) for path in paths])
+        bars = bars.sort_values(["symbol", "timestamp"], ignore_index=True)
+        by_symbol = bars.groupby("symbol", sort=False)
+        out = bars[["symbol", "timestamp"]].copy()
+        for n in (1, 5, 20):
+            out[f"return_{n}"] = by_symbol["close"].pct_change(n)
+        for side in ("open", "high", "low"):
+            out[f"{side}_close"] = bars[side] / bars["close"]
+        for n in WINDOWS:
+            window = by_symbol["close"].rolling(n, min_periods=1)
+            out[f"mean_{n}"] = window.mean().to_numpy()
+            out[f"std_{n}"] = window.std().to_numpy()
+        volume = by_symbol["volume"].rolling(20, min_periods=1)
+        mean = volume.mean().to_numpy()
+        out["volume_ratio"] = bars["volume"] / mean
+        out["volume_std"] = volume.std().to_numpy() / mean
+        return pa.Table.from_pandas(out, preserve_index=False)
+
+    return run
+
+
+CONTENDERS = {"alchemiser-duck": in_duckdb, "polars": in_polars, "pandas": in_pandas}
+
+
+def run(name: str, folder: str, target: str) -> None:
+    compute = CONTENDERS[name](folder)
+    began = time.perf_counter()
+    table = compute()
+    sys.stdout.write(str(time.perf_counter() - began))
+    if target:
+        pq.write_table(table, target)
+
+
+def difference(ours: Path, theirs: Path) -> float:
+    """The greatest relative difference; infinite where nulls are in other places."""
+    left, right = (pl.read_parquet(path).sort("symbol", "timestamp") for path in (ours, theirs))
+    worst = 0.0
+    for column in left.columns[2:]:
+        one, other = left[column].fill_nan(None), right[column].fill_nan(None)
+        if (one.is_null() != other.is_null()).any():
+            return float("inf")
+        worst = max(worst, float(((one - other).abs() / other.abs().clip(lower_bound=1e-3)).max() or 0.0))  # type: ignore[arg-type]
+    return worst
+
+
+def lake(folder: Path) -> None:
+    """Years as the store lays them out, and the empty corporate actions of the layer."""
+    from workloads import bars_of, symbols_named
+
+    from alchemiser_duck.bar_merge import BAR_SCHEMA, session_dates
+    from alchemiser_duck.sql_catalog import sql_root
+
+    bars = bars_of(symbols_named(SYMBOLS), YEARS)
+    bars = bars.append_column("date", session_dates(bars)).select(BAR_SCHEMA.names).cast(BAR_SCHEMA)
+    years = pc.year(bars["date"])
+    for year in pc.unique(years).to_pylist():
+        path = folder / f"bars/timeframe=1Day/year={year}/bars.parquet"
+        path.parent.mkdir(parents=True)
+        pq.write_table(bars.filter(pc.equal(years, year)), path, compression="zstd", row_group_size=32_768)
+    (folder / "corporate_actions").symlink_to(sql_root() / "empty_lake" / "corporate_actions")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--run", nargs=3, help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.run:
+        run(*chosen.run)
+        return 0
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        lake(folder / "lake")
+
+        def timed(contender: str, target: str = "") -> float:
+            command = [sys.executable, __file__, "--run", contender, str(folder / "lake"), target]
+            return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+        for contender in CONTENDERS:
+            timed(contender, str(folder / contender))
+            if (apart := difference(folder / "alchemiser-duck", folder / contender)) > 1e-8:
+                sys.stderr.write(f"w5: {contender} differs by {apart:.1e}\n")
+                return 1
+        results = {one: statistics.median(timed(one) for _ in range(RUNS)) for one in CONTENDERS}
+    for contender, seconds in results.items():
+        sys.stdout.write(f"w5  {contender:20} {seconds:8.3f} s  x {seconds / results['polars']:6.2f} polars\n")
+    if chosen.json:
+        chosen.json.write_text(json.dumps({"symbols": SYMBOLS, "years": YEARS, "runs": RUNS, "seconds": results}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
