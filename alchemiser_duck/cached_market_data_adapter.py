@@ -655,6 +655,8 @@ class _WarmBars:
         for symbol, count in snapshot.aggregate("symbol, count(*)", "symbol").order("symbol").fetchall():
             self._places[symbol] = (start, start + count)
             start += count
+        for (microseconds,) in snapshot.select("timestamp").distinct().fetchall():
+            moment(microseconds)  # sessions, which all symbols share
 
     def covers(self, symbol: str, first: date | None, last: date) -> bool:
         reaches_back = self._first is None or (first is not None and first >= self._first)

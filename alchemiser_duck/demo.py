@@ -51,7 +51,7 @@ def run() -> None:
         for label, bar in (("first", bars[0]), ("last ", bars[-1])):
             output.text(f"{label} {bar.timestamp:%Y-%m-%d %H:%MZ}  close {bar.close}  volume {bar.volume:,}")
 
-        output.text("\n-- SQL: the latest indicators of every symbol, computed by DuckDB over httpfs")
+        output.text("\n-- SQL: the latest indicators of every symbol, computed by DuckDB")
         output.write(adapter.sql(_LATEST))
 
         output.text("\n-- ad-hoc SQL:" + _AD_HOC.rstrip())

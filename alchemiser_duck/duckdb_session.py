@@ -35,7 +35,7 @@ from alchemiser_duck.errors import (
     StorageUnavailable,
 )
 from alchemiser_duck.lake_objects import RELATIONS, WIDE, LakeObjects, LakeRead, TornRead, stand_in
-from alchemiser_duck.result_memory import ResultMemory
+from alchemiser_duck.result_memory import SCHEMA, ResultMemory
 from alchemiser_duck.settings import Settings
 from alchemiser_duck.sql_catalog import SqlFile, built_in_files, files_named_in, sql_root, user_files
 from alchemiser_duck.sql_text import Scalar, identifier, literal, literal_array
@@ -391,6 +391,7 @@ def _open(settings: Settings, folder: Path, secret: Credentials | None) -> DuckD
     if secret:
         load_httpfs(con)
         _create_secret(con, settings, secret)
+    con.execute(f"create schema {SCHEMA}")  # once: two threads that create it at the same time conflict
     con.execute(f"set variable market_data = {literal(_empty_lake())}")
     con.execute(f"set allowed_directories = {literal_array(allowed)}")
     con.execute("set enable_external_access = false")

@@ -6,6 +6,7 @@ object in one step. What would be too much to fetch stays on S3, where DuckDB re
 """
 
 import os
+import re
 import shutil
 import tempfile
 import weakref
@@ -45,12 +46,12 @@ _PAGE = 1000
 """Keys in one answer to a list."""
 
 RELATIONS = {
-    "bars_raw": "bars/timeframe=1Day/",
-    "corporate_actions": "corporate_actions/",
-    "refresh_runs": "refresh_runs/",
-    "sessions": "sessions/",
+    "bars_raw": "bars/timeframe=1Day/*/bars.parquet",
+    "corporate_actions": "corporate_actions/*.parquet",
+    "refresh_runs": "refresh_runs/*/*.parquet",
+    "sessions": "sessions/*.parquet",
 }
-"""Relations that read S3, and the prefixes of their objects. Each has a variable of its name: the objects to read."""
+"""Relations that read S3, and their objects. Each has a variable of its name: the files to read instead."""
 
 
 class TornRead(Exception):
@@ -68,8 +69,8 @@ class Listed:
     @property
     def year(self) -> int | None:
         """The year of a partition of bars."""
-        found = [part for part in self.key.split("/") if part.startswith("year=")]
-        return int(found[0].removeprefix("year=")) if found else None
+        found = re.search(r"/year=(\d+)/", self.key)
+        return int(found.group(1)) if found else None
 
 
 @dataclass(eq=False)
@@ -138,13 +139,15 @@ class LakeObjects:
             "alchemiser-duck refresh --mode overnight --symbols AAPL,MSFT"
         )
 
-    def _list(self, prefix: str) -> list[Listed]:
+    def _list(self, pattern: str) -> list[Listed]:
+        prefix, _, _ = pattern.partition("*")
         try:
             found = obstore.list(self._store, prefix, return_arrow=False).collect()  # type: ignore[arg-type]
         except (BaseError, OSError) as problem:
             raise _translated(problem, self._settings) from None
-        listed = (Listed(one["path"], _etag(one["e_tag"]), one["size"]) for one in found)
-        return sorted((one for one in listed if one.key.endswith(".parquet")), key=lambda one: one.key)
+        fits = re.compile(re.escape(pattern).replace(r"\*", "[^/]+")).fullmatch  # as DuckDB's glob
+        listed = (Listed(one["path"], _etag(one["e_tag"]), one["size"]) for one in found if fits(one["path"]))
+        return sorted(listed, key=lambda one: one.key)
 
     def acquire(self, wanted: Iterable[Listed]) -> list[tuple[_Version, bool]]:
         """The version of each object to read, and whether it is fetched for that. `release` gives them back."""
@@ -249,7 +252,8 @@ class LakeRead:
 
     def newest_day(self) -> date | None:
         """The last day that a stored bar can be of; None: no bar is stored."""
-        years = [one.year for one in self._listings["bars_raw"].result() if one.year]
+        bars = self._listings["bars_raw"].result() if "bars_raw" in self._listings else []
+        years = [one.year for one in bars if one.year]
         return date(max(years) + 1, 1, 1) - timedelta(days=1) if years else None
 
     def fetch(self, since: date | None, as_of: date | None, limit: int | None) -> None:
@@ -304,7 +308,7 @@ def _seen_through(partitions: list[Listed], since: date | None, as_of: date | No
 
 def stand_in(relation: str) -> list[str]:
     """What a relation that nothing is stored of reads: no rows, but the sessions known at release."""
-    return [str(path) for path in sorted((sql_root() / "empty_lake" / RELATIONS[relation]).rglob("*.parquet"))]
+    return [str(path) for path in sorted((sql_root() / "empty_lake").glob(RELATIONS[relation]))]
 
 
 def _etag(text: str | None) -> str:
@@ -337,7 +341,8 @@ def _open_store(settings: Settings, secret: Credentials) -> S3Store:
         client_options={
             "allow_http": (settings.endpoint_url or "").startswith("http://"),
             "connect_timeout": timedelta(seconds=5),
-            "timeout": timedelta(seconds=60),
+            "read_timeout": timedelta(seconds=60),
+            "timeout": timedelta(hours=1),  # of a whole answer: lines are slow, too
         },
         retry_config={
             "max_retries": 4,
@@ -356,6 +361,10 @@ def _translated(problem: Exception, settings: Settings) -> AlchemiserDuckError:
     """obstore's errors as ours; the one place for it."""
     where = settings.lake_url + (f" at {settings.endpoint_url}" if settings.endpoint_url else "")
     text = str(problem)
+    if isinstance(problem, OSError) and problem.errno is not None:
+        return StorageUnavailable(
+            f"what was fetched of {where} cannot be kept here: {problem}; free space, or set TMPDIR to another folder"
+        )
     if "NoSuchBucket" in text:
         return StorageRefused(f"S3 knows no bucket {settings.bucket!r} ({where}): check MARKET_DATA_BUCKET")
     for status in ("400", "401", "403"):

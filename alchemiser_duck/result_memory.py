@@ -19,7 +19,7 @@ SCHEMA = "remembered"
 class ResultMemory:
     """The results used last, as tables of a DuckDB of which every connection given is one. Safe to share.
 
-    The key must tell the query, the lens and the version of every object that is read.
+    That DuckDB has a schema named SCHEMA. The key must tell the query, the lens and the version of every object that is read.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,6 @@ class ResultMemory:
         if rows > ROWS_AT_MOST:
             return
         table = f"result_{next(self._numbers)}"
-        connection.execute(f"create schema if not exists {SCHEMA}")
         connection.execute(f"create table {SCHEMA}.{table} as from {result.alias}")
         with self._lock:
             forgotten = [self._kept.pop(key)[0]] if key in self._kept else []

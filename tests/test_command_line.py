@@ -289,5 +289,12 @@ def test_the_sandbox_command_exports_a_working_environment_and_stops_on_ctrl_c()
 
 
 def test_cold_reads_cost_few_requests(variables: dict[str, str], proxy: S3Proxy) -> None:
-    run(variables | {"AWS_ENDPOINT_URL_S3": proxy.url}, "indicator", "sma", "AAPL", "--start", "2025-07-01")
-    assert 0 < len(proxy.exchanges) <= 10
+    ended = run(
+        variables | {"AWS_ENDPOINT_URL_S3": proxy.url}, "indicator", "sma", "AAPL", "--start", "2025-07-01", "--stats"
+    )
+    assert 0 < len(proxy.exchanges) <= 5
+    received = sum(exchange.received for exchange in proxy.exchanges if ".parquet" in exchange.path)
+    assert f"{len(proxy.exchanges)} S3 requests, {received:,} bytes, " in ended.stderr
+    for command in (["bars", "AAPL"], ["sql", "select 1"], ["symbols"], ["actions", "AAPL"]):
+        ended = run(variables, *command, "--stats", "-f", "csv")
+        assert (ended.returncode, " S3 requests, " in ended.stderr) == (0, True)

@@ -313,3 +313,24 @@ def test_a_server_that_sends_no_parts_sends_the_whole(
     expected = at(counted).get_bars("AAPL", "1Y")
     monkeypatch.setattr(S3Proxy, "knows_ranges", False)
     assert at(counted).get_bars("AAPL", "1Y") == expected
+
+
+def test_what_is_no_partition_is_left_alone(counted: Settings, settings: Settings) -> None:
+    """The same objects as the shell's globs: a copy beside a partition does not double its bars."""
+    import boto3
+
+    client = boto3.client("s3", endpoint_url=settings.endpoint_url)
+    key = settings.prefix + "bars/timeframe=1Day/year=2025/bars.parquet"
+    body = client.get_object(Bucket=settings.bucket, Key=key)["Body"].read()
+    for other in ("year=2025/backup.parquet", "bars.parquet", "year=2025/old/bars.parquet", "year=2025/bars.parquet.1"):
+        client.put_object(Bucket=settings.bucket, Key=f"{settings.prefix}bars/timeframe=1Day/{other}", Body=body)
+    assert at(counted).bars(["AAPL"]).aggregate("count(*)").fetchone() == (len(DAYS),)
+
+
+def test_a_full_disk_says_so(counted: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(LakeObjects, "_in_one", full)
+    with pytest.raises(StorageUnavailable, match="No space left on device; free space, or set TMPDIR"):
+        at(counted).get_bars("AAPL", "1Y")

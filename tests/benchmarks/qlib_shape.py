@@ -161,7 +161,9 @@ def main() -> int:
 
         for contender in CONTENDERS:
             timed(contender, str(folder / contender))
-            if (apart := difference(folder / "alchemiser-duck", folder / contender)) > 1e-8:
+            # pandas updates a rolling deviation from bar to bar, and it drifts
+            most = 1e-6 if contender == "pandas" else 1e-8
+            if (apart := difference(folder / "alchemiser-duck", folder / contender)) > most:
                 sys.stderr.write(f"w5: {contender} differs by {apart:.1e}\n")
                 return 1
         results = {one: statistics.median(timed(one) for _ in range(RUNS)) for one in CONTENDERS}
