@@ -6,7 +6,7 @@ import re
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from functools import cache, wraps
@@ -27,9 +27,10 @@ from alchemiser_duck.errors import (
     StorageError,
     UnknownSymbol,
 )
-from alchemiser_duck.indicator_panel import BARS_BEFORE, KEYS, PanelEntry, panel
+from alchemiser_duck.indicator_panel import BARS_BEFORE, KEYS, PanelEntry, panel, panel_in_order
 from alchemiser_duck.lake_objects import NARROW, WIDE, LakeRead
 from alchemiser_duck.settings import Settings
+from alchemiser_duck.side_by_side import InOrder
 from alchemiser_duck.sql_catalog import IndicatorCall, SqlFile, built_in_files, indicator_file, indicator_files
 from alchemiser_duck.sql_text import Scalar, identifier, literal, literal_list, where
 from alchemiser_duck.suggestions import did_you_mean
@@ -222,7 +223,11 @@ class CachedMarketDataAdapter:
         """
         wanted = self._indicator_call(name, parameters, source)
         ahead = self._read_ahead([wanted], source)
-        return self._between([wanted], lambda _: f"from {wanted.sql(source)}", symbols, start, end, source, ahead)
+
+        def query(_: Sequence[str] | None) -> str:
+            return f"from {wanted.sql(source)}"
+
+        return self._between([wanted], lambda: [self._entry(wanted, source)], query, symbols, start, end, source, ahead)
 
     @_measured
     def latest(
@@ -239,11 +244,7 @@ class CachedMarketDataAdapter:
         wanted = self._indicator_call(name, parameters, source)
         ahead = self._read_ahead([wanted], source)
 
-        def entries() -> list[PanelEntry]:
-            columns = self._values_of(wanted, source)
-            return [PanelEntry(wanted, dict(zip(columns, columns, strict=True)))]
-
-        return self._newest(entries, [wanted], symbols, source, ahead)
+        return self._newest(lambda: [self._entry(wanted, source)], [wanted], symbols, source, ahead)
 
     @_measured
     def indicators_table(
@@ -295,7 +296,7 @@ class CachedMarketDataAdapter:
         def query(some: Sequence[str] | None) -> str:
             return panel(entries(), source, _symbol_condition(some))
 
-        return self._between(calls, query, symbols, start, end, source, ahead)
+        return self._between(calls, entries, query, symbols, start, end, source, ahead)
 
     @_measured
     def sql(self, query: str, parameters: Parameters = None) -> "DuckDBPyRelation":
@@ -403,6 +404,7 @@ class CachedMarketDataAdapter:
     def _between(
         self,
         wanted: Sequence[IndicatorCall],
+        entries: Callable[[], Sequence[PanelEntry]],
         query: Callable[[Sequence[str] | None], str],
         symbols: Sequence[str] | None,
         start: Day | None,
@@ -410,16 +412,27 @@ class CachedMarketDataAdapter:
         source: str,
         ahead: LakeRead,
     ) -> "DuckDBPyRelation":
-        """The rows of a range of sessions. query: the SELECT of all rows of some symbols."""
+        """The rows of a range of sessions.
+
+        Args:
+            entries, query: what is wanted, and the SELECT of it for some symbols with plain windows.
+        """
         first, last = _range(start, end)
         times = [f"timestamp >= {literal(_midnight(first))}"] if first else []
         times += [f"timestamp < {literal(_midnight(last + timedelta(days=1)))}"] if last else []
 
-        def select(some: Sequence[str] | None, *, counted: bool) -> str:
+        def select(some: Sequence[str] | None, *, counted: bool) -> str | InOrder:
+            in_order = panel_in_order(entries(), source, _symbol_condition(some)) if _are_many(some) else None
+            if in_order:
+
+                def in_range(most_bars: int, sound: Set[str]) -> str:
+                    return f"from ({in_order.query(most_bars, sound, counted=counted)}){where(times)}"
+
+                return InOrder(in_order.rows, in_range)
             # counting bars costs a sort of all columns: only where something asks for the count
             count = "row_number() over (partition by symbol order by timestamp) - 1" if counted else "null::bigint"
             numbered = f"select *, {count} as {BARS_BEFORE} from ({query(some)}){where(_symbol_condition(some))}"
-            return f"select * from ({numbered}){where(times)}"
+            return f"select * from ({numbered}){where(times)} order by symbol, timestamp"
 
         since = self._since(first, wanted, source) if first else None
         return self._compute(select, wanted, symbols, since, source, ahead)
@@ -438,9 +451,9 @@ class CachedMarketDataAdapter:
         def select(some: Sequence[str] | None, *, counted: bool) -> str:  # noqa: ARG001 (it counts in any case)
             newest = panel(entries(), source, _symbol_condition(some), newest=True)
             if symbols is not None:
-                return f"from ({newest})"
+                return f"from ({newest}) order by symbol"
             seen = f"select *, max(timestamp) over () as newest_seen from ({newest})"
-            return f"select * exclude (newest_seen) from ({seen}) where {recent}"
+            return f"select * exclude (newest_seen) from ({seen}) where {recent} order by symbol"
 
         day = self._as_of or calendar.new_york_date(self._clock())
         stored = ahead.newest_day() or day
@@ -456,13 +469,18 @@ class CachedMarketDataAdapter:
         self._session.connection(names=names)
         return ahead
 
+    def _entry(self, wanted: IndicatorCall, source: str) -> PanelEntry:
+        """An indicator by itself, its columns under their own names."""
+        columns = self._values_of(wanted, source)
+        return PanelEntry(wanted, dict(zip(columns, columns, strict=True)))
+
     def _values_of(self, wanted: IndicatorCall, source: str) -> list[str]:
         """The value columns of an indicator, whatever its parameters are."""
         return self._session.columns_of(IndicatorCall(wanted.file, {}).sql(source))[len(KEYS) :]
 
     def _compute(
         self,
-        select: Callable[..., str],
+        select: Callable[..., str | InOrder],
         wanted: Sequence[IndicatorCall],
         symbols: Sequence[str] | None,
         since: date | None,
@@ -475,14 +493,14 @@ class CachedMarketDataAdapter:
         listing, a long halt, an old delisting), that symbol is computed again from its whole history.
 
         Args:
-            select: the SELECT of the rows of some symbols; counted: its `bars_before` is looked at.
+            select: the rows of some symbols, by symbol and timestamp; counted: its `bars_before` is looked at.
         """
         ahead.fetch(since, self._as_of, _limit(symbols))
 
         def rows(some: Sequence[str] | None, start: date | None, read: LakeRead | None = None) -> "DuckDBPyRelation":
             try:
                 return self._session.snapshot(
-                    f"{select(some, counted=start is not None)} order by symbol, timestamp",
+                    select(some, counted=start is not None),
                     lens=Lens(start, self._as_of),
                     names=_names(wanted, source),
                     limit=_limit(some),
@@ -509,7 +527,7 @@ class CachedMarketDataAdapter:
                         result.filter(f"symbol not in ({literal_list(sorted(short))})"), rows(sorted(short), None)
                     )
             self._require_all(symbols, result)
-            return result.select(f"* exclude ({BARS_BEFORE})")
+            return result.select(f"* exclude ({BARS_BEFORE})") if BARS_BEFORE in result.columns else result
 
         return self._as_promised(symbols, read)
 
@@ -618,9 +636,13 @@ def _names(wanted: Sequence[IndicatorCall], source: str) -> str:
     return " ".join([source, NEEDS, *(one.file.name for one in wanted)])
 
 
+def _are_many(symbols: Sequence[str] | None) -> bool:
+    return symbols is None or len(symbols) > FEW_SYMBOLS
+
+
 def _limit(symbols: Sequence[str] | None) -> int:
     """How many bytes of bars to fetch whole for some symbols."""
-    return NARROW if symbols is not None and len(symbols) <= FEW_SYMBOLS else WIDE
+    return WIDE if _are_many(symbols) else NARROW
 
 
 @cache

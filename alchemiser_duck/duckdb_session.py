@@ -37,6 +37,8 @@ from alchemiser_duck.errors import (
 from alchemiser_duck.lake_objects import RELATIONS, WIDE, LakeObjects, LakeRead, TornRead, stand_in
 from alchemiser_duck.result_memory import SCHEMA, ResultMemory
 from alchemiser_duck.settings import Settings
+from alchemiser_duck.side_by_side import InOrder
+from alchemiser_duck.side_by_side import run as run_side_by_side
 from alchemiser_duck.sql_catalog import SqlFile, built_in_files, files_named_in, sql_root, user_files
 from alchemiser_duck.sql_text import Scalar, identifier, literal, literal_array
 from alchemiser_duck.traffic import Traffic
@@ -71,7 +73,7 @@ class CompleteSession:
 
 @dataclass(frozen=True, slots=True)
 class _Statement:
-    query: str
+    query: str | InOrder
     parameters: Parameters
     lens: Lens
     tables: "Mapping[str, pa.Table]"
@@ -89,6 +91,7 @@ class DuckDBSession:
         self._objects: LakeObjects | None = None
         self._local: _Instance | None = None
         self._over_s3: _Instance | None = None
+        self._streams: _Instance | None = None
         self._credentials: Credentials | None = None
         self._results = ResultMemory()
         self._of_thread = local()
@@ -96,12 +99,12 @@ class DuckDBSession:
     def close(self) -> None:
         """Close DuckDB and remove what was fetched; relations handed out earlier are gone with it."""
         with self._lock:
-            for instance in (self._local, self._over_s3):
+            for instance in (self._local, self._over_s3, self._streams):
                 if instance is not None:
                     instance.con.close()
             if self._objects is not None:
                 self._objects.close()
-            self._local = self._over_s3 = self._objects = None
+            self._local = self._over_s3 = self._streams = self._objects = None
 
     def read_ahead(self, names: str | None) -> LakeRead:
         """Begin to read the objects of the relations that a piece of SQL names (None: of all); for `snapshot`.
@@ -135,7 +138,7 @@ class DuckDBSession:
             if over_s3:
                 instance = self._over_s3 = self._opened_over_s3(folder)
             else:
-                instance = self._local = self._local or _Instance(self._settings, folder, None)
+                instance = self._local = self._local or _Instance(self._settings, folder)
             instance.load(self._files(names))
             cursor = instance.con.cursor()
         variables: dict[str, Scalar] = {
@@ -156,7 +159,15 @@ class DuckDBSession:
         if self._over_s3 is not None and now == self._credentials:
             return self._over_s3
         self._credentials = now  # a locked instance keeps its secret: open a new one
-        return _Instance(self._settings, folder, now)
+        return _Instance(self._settings, folder, now, threads=self._settings.threads)  # they mostly wait for S3
+
+    def _stream(self, names: str | None) -> DuckDBPyConnection:
+        """A connection whose queries run in the thread that asks: what streams keeps its order, and no thread waits."""
+        folder = self._lake().folder
+        with self._lock:
+            self._streams = self._streams or _Instance(self._settings, folder, threads=1)
+            self._streams.load([file for file in self._files(names) if file.is_function])
+            return self._streams.con.cursor()
 
     def _lake(self) -> LakeObjects:
         with self._lock:
@@ -172,7 +183,7 @@ class DuckDBSession:
 
     def snapshot(
         self,
-        query: str,
+        query: str | InOrder,
         parameters: Parameters = None,
         lens: Lens = Lens(),
         tables: "Mapping[str, pa.Table] | None" = None,
@@ -201,10 +212,11 @@ class DuckDBSession:
             QueryFailed: DuckDB cannot run the query.
         """
         statement = _Statement(query, parameters, lens, tables or {}, remember)
-        defines: str | None = names or query
+        text = query.rows if isinstance(query, InOrder) else query
+        defines: str | None = names or text
         reads: str | None = defines
         most: int | None = limit
-        over_s3 = "s3:" in query.lower()
+        over_s3 = "s3:" in text.lower()
         torn_reads = 0
         while True:
             current = read if read and not read.ended else self.read_ahead(reads)
@@ -212,6 +224,8 @@ class DuckDBSession:
                 with current:
                     current.fetch(lens.since, lens.as_of, most)
                     self.connection(names=defines)  # opens while S3 answers
+                    if isinstance(query, InOrder):
+                        self._stream(defines)
                     return self._run(statement, defines, current, over_s3=over_s3)
             except QueryFailed as problem:
                 # names that are put together, or mistyped: look through all there are, then fetch all there is
@@ -237,22 +251,41 @@ class DuckDBSession:
         files = read.files()
         ranges = over_s3 or not read.relations <= files.keys()
         connection = self.connection(statement.lens, names=names, files=files, over_s3=ranges)
+        for name, rows in statement.tables.items():
+            connection.register(name, rows)
+        if isinstance(statement.query, InOrder):
+            return self._run_in_order(statement.query, names, connection, ranges=ranges)
         key = None
         if statement.remember and not ranges:
             key = (statement.query, statement.lens, tuple((name, *paths) for name, paths in files.items()))
             if self._results.get(key, connection, "result"):
                 return connection.table("result")
-        for name, rows in statement.tables.items():
-            connection.register(name, rows)
-        with translated(self._settings):
-            text = f"create temporary table result as from (\n{statement.query}\n)"
-            told = connection.execute(f"explain analyze {text}" if ranges else text, statement.parameters)
-        if ranges:
-            self._count(_http_traffic(told.fetchall()[0][1]))
-        result = connection.table("result")
+        result = self._result(connection, statement.query, statement.parameters, ranges=ranges)
         if key:
             self._results.put(key, connection, result)
         return result
+
+    def _run_in_order(
+        self, asked: InOrder, names: str | None, connection: DuckDBPyConnection, *, ranges: bool
+    ) -> DuckDBPyRelation:
+        sorted_rows = f"from ({asked.rows}) order by symbol, timestamp"
+        with translated(self._settings):
+            if ranges:
+                rows = self._result(connection, sorted_rows, None, ranges=ranges).to_arrow_table()
+            else:
+                rows = connection.sql(sorted_rows).to_arrow_table()
+            return connection.from_arrow(run_side_by_side(asked, rows, lambda: self._stream(names)))
+
+    def _result(
+        self, connection: DuckDBPyConnection, query: str, parameters: Parameters, *, ranges: bool
+    ) -> DuckDBPyRelation:
+        """The rows of a query as the connection's table `result`."""
+        with translated(self._settings):
+            text = f"create temporary table result as from (\n{query}\n)"
+            told = connection.execute(f"explain analyze {text}" if ranges else text, parameters)
+        if ranges:
+            self._count(_http_traffic(told.fetchall()[0][1]))
+        return connection.table("result")
 
     @property
     def traffic(self) -> Traffic:
@@ -356,8 +389,10 @@ def _listed(values: Mapping[str, str]) -> str:
 class _Instance:
     """A locked DuckDB that takes in the files of the layer when they are first needed: all of them take a while."""
 
-    def __init__(self, settings: Settings, folder: Path, secret: Credentials | None) -> None:
-        self.con = _open(settings, folder, secret)
+    def __init__(
+        self, settings: Settings, folder: Path, secret: Credentials | None = None, threads: int | None = None
+    ) -> None:
+        self.con = _open(settings, folder, secret, threads)
         self._loaded: set[str] = set()
         if own := user_files(settings.sql_dir):
             self.load(files_named_in("\n".join(file.text for file in own)))
@@ -371,7 +406,7 @@ class _Instance:
                 self._loaded.add(file.name)
 
 
-def _open(settings: Settings, folder: Path, secret: Credentials | None) -> DuckDBPyConnection:
+def _open(settings: Settings, folder: Path, secret: Credentials | None, threads: int | None) -> DuckDBPyConnection:
     """An in-memory DuckDB that may read the folder; with a secret also the lake over httpfs; locked."""
     config: dict[str, Any] = {
         "temp_directory": str(folder / "spilled"),
@@ -383,8 +418,9 @@ def _open(settings: Settings, folder: Path, secret: Credentials | None) -> DuckD
     if settings.memory_limit:
         config["memory_limit"] = settings.memory_limit
     allowed = [f"{folder}/", f"{_empty_lake()}/"]
+    if threads:
+        config["threads"] = threads
     if secret:
-        config["threads"] = settings.threads  # they mostly wait for S3
         allowed.append(f"{settings.lake_url}/")
     con = duckdb.connect(":memory:", config=config)
     con.execute("set global timezone = 'UTC'")

@@ -14,9 +14,10 @@ import sqlglot
 from sqlglot import exp
 
 from alchemiser_duck.sql_catalog import IndicatorCall, SqlFile, built_in_files
-from alchemiser_duck.sql_linter import Definition, read, resolved_window, windowed_functions
+from alchemiser_duck.sql_linter import Definition, read, resolved_window
 from alchemiser_duck.sql_text import identifier, where
-from alchemiser_duck.window_aggregates import at_last_row
+from alchemiser_duck.window_aggregates import at_last_row, is_windowed
+from alchemiser_duck.window_lags import BAR_NUMBER, NotByLagsError, WindowLags
 
 KEYS = ("symbol", "timestamp")
 BARS_BEFORE = "bars_before"
@@ -64,6 +65,44 @@ def panel(entries: Sequence[PanelEntry], source: str, conditions: Sequence[str],
     return "\n".join(["with", steps, f"select\n    {listed}", f"from {last}", *joins])
 
 
+@dataclass(frozen=True)
+class PanelInOrder:
+    """A panel over rows that are sorted once: every window is made of lags, which keep them in order."""
+
+    rows: str
+    """the SELECT of what it reads of the source, in any order"""
+    _levels: "_Levels"
+    _columns: Sequence[tuple[str, str]]
+    """column of the levels, and its name in the panel"""
+
+    def query(self, most_bars: int, sound: Set[str], *, counted: bool) -> str:
+        """The SELECT of the panel from `rows_in_order`: `rows` by symbol and timestamp, and each row's `bar_number`.
+
+        Args:
+            most_bars: rows that a symbol has at most.
+            sound: columns that are doubles without a null.
+            counted: `bars_before`, the bars before each row, comes last.
+        """
+        levels, given = self._levels.by_lags(most_bars, sound)
+        wanted = {given[column] for column, _ in self._columns}
+        steps = levels.rows_in_order(wanted)
+        count = [f"{BAR_NUMBER} - 1 as {BARS_BEFORE}"] if counted else []
+        values = [f"{given[column]} as {identifier(label)}" for column, label in self._columns]
+        listed = ",\n    ".join([*KEYS, *values, *count])
+        return "\n".join([f"with {steps}" if steps else "", f"select\n    {listed}", f"from {levels.last}"])
+
+
+def panel_in_order(entries: Sequence[PanelEntry], source: str, conditions: Sequence[str]) -> PanelInOrder | None:
+    """The panel of `panel` for rows that are sorted first; None: one of the indicators is not made for that."""
+    levels = _Levels()
+    try:
+        columns = [column for entry in entries for column in levels.add(entry)]
+        levels.by_lags(most_bars=1)
+    except (_NotAChainError, NotByLagsError):
+        return None
+    return PanelInOrder(levels.source_rows(source, conditions, levels.wanted), levels, columns)
+
+
 class _NotAChainError(Exception):
     """The indicator is more than a chain of row-by-row SELECTs."""
 
@@ -78,6 +117,8 @@ class _Levels:
     guards: dict[str, None] = field(default_factory=dict)
     wanted: set[str] = field(default_factory=set)
     _names: dict[str, str] = field(default_factory=dict)
+    _reads: dict[str, set[str]] = field(default_factory=dict)
+    """of each column of ours: the columns that it is made of"""
     last: str = "bars_read"
     """the name of the last step"""
 
@@ -114,26 +155,28 @@ class _Levels:
                 given |= scope or {}
                 continue
             value = _substituted(projection.unalias(), scope, arguments, select)
-            given[projection.alias_or_name.lower()] = self._column(self._windows_apart(value))
+            given[projection.alias_or_name.lower()] = self.column(self._windows_apart(value))
         return given
 
     def _windows_apart(self, value: exp.Expr) -> exp.Expr:
         """The expression with every window in it replaced by a column of its own."""
 
         def apart(node: exp.Expr) -> exp.Expr:
-            return self._column(node, windowed=True) if _is_window(node) else node
+            return self.column(node) if is_windowed(node) else node
 
         return value.transform(apart)
 
-    def _column(self, value: exp.Expr, *, windowed: bool = False) -> exp.Expr:
+    def column(self, value: exp.Expr) -> exp.Expr:
+        """The column of an expression, the same one for the same expression."""
         if isinstance(value, exp.Column) and not value.table:
             return value
         text = value.sql("duckdb")
         if text not in self._names:
             name = self._names[text] = f"c{len(self._names) + 1}"
-            below = [self.level_of.get(read, (0, 0)) for read in _columns_in(value)]
+            self._reads[name] = _columns_in(value)
+            below = [self.level_of.get(read, (0, 0)) for read in self._reads[name]]
             depth, step = max(below, default=(0, 0))
-            self.level_of[name] = (depth + 1, 0) if windowed else (depth, step + 1)
+            self.level_of[name] = (depth + 1, 0) if is_windowed(value) else (depth, step + 1)
             self.expressions[name] = value
         return exp.column(self._names[text])
 
@@ -141,20 +184,57 @@ class _Levels:
         """The CTEs that compute the wanted columns from the source's bars, a level each."""
         return ",\n".join([self._bars_read(source, conditions, self.wanted), *self._computed(self.wanted, KEYS)])
 
+    def by_lags(self, most_bars: int, sound: Set[str] = frozenset()) -> tuple["_Levels", dict[str, str]]:
+        """The wanted columns over rows that are sorted, and the names they have there.
+
+        Raises:
+            NotByLagsError: a window is none that lags give.
+        """
+        levels = _Levels()
+        lags = WindowLags(levels.column, levels.expressions, most_bars, sound)
+        given: dict[str, str] = {}
+
+        def renamed(node: exp.Expr) -> exp.Expr:
+            if isinstance(node, exp.Anonymous) and node.name.lower() == "null_as_nan":
+                argument = node.expressions[0]
+                return argument if isinstance(argument, exp.Column) and argument.name in sound else node
+            if not isinstance(node, exp.Column):
+                return node
+            if node.table:  # a field of a struct
+                return exp.column(node.name, table=given.get(node.table, node.table))
+            return exp.column(given.get(node.name, node.name))
+
+        needed = self._needed(self.wanted, set())
+        for name, expression in self.expressions.items():
+            if name in needed:
+                value = expression.transform(renamed)
+                given[name] = levels.column(lags.value(value) if is_windowed(value) else value).name
+        return levels, {name: given.get(name, name) for name in self.wanted}
+
+    def source_rows(self, source: str, conditions: Sequence[str], wanted: Set[str]) -> str:
+        """The SELECT of what the wanted columns are made of."""
+        read = sorted(self._needed(wanted, set()) - self.expressions.keys() - set(KEYS))
+        return f"select {', '.join((*KEYS, *read))} from {identifier(source)}{where([*conditions, *self.guards])}"
+
+    def rows_in_order(self, wanted: Set[str]) -> str:
+        """The CTEs that compute the wanted columns from the relation `rows_in_order`."""
+        self.last = "rows_in_order"
+        return ",\n".join(self._computed({*wanted, BAR_NUMBER}, KEYS))
+
     def newest_row(self, source: str, conditions: Sequence[str]) -> str:
         """The CTEs that compute the wanted columns of each symbol's last row.
 
         What windows read is computed on every row; the last windows are aggregates; the rest follows on one row each.
         """
         after = self._windows_apart(sqlglot.parse_one(_BARS_AFTER, read="duckdb"))
-        rows_after = self._column(after).name
+        rows_after = self.column(after).name
         aggregates: dict[str, exp.Expr] = {}
         waiting = list(self.wanted)
         while waiting:
             name = waiting.pop()
             value = self.expressions.get(name)
             if value is not None and self.level_of[name][1] > 0:
-                waiting += _columns_in(value) - aggregates.keys() - set(KEYS)
+                waiting += self._reads[name] - aggregates.keys() - set(KEYS)
             elif name not in aggregates:
                 last = f"first({name}) filter ({rows_after} = 0)"
                 windowed = at_last_row(value, rows_after, self.expressions) if value is not None else None
@@ -172,16 +252,13 @@ class _Levels:
 
     def _bars_read(self, source: str, conditions: Sequence[str], wanted: Set[str]) -> str:
         """The CTE that reads the bars, as far as the wanted columns are made of them."""
-        needed = self._needed(wanted, set())
-        read = sorted(needed - self.expressions.keys() - set(KEYS))
-        filtered = where([*conditions, *self.guards])
-        return f"bars_read as (\n    select {', '.join((*KEYS, *read))}\n    from {identifier(source)}{filtered}\n)"
+        return f"bars_read as (\n    {self.source_rows(source, conditions, wanted)}\n)"
 
     def _needed(self, wanted: Set[str], given: Set[str]) -> set[str]:
         needed = set(wanted)
         for name in sorted(self.expressions, key=self.level_of.__getitem__, reverse=True):
             if name in needed and name not in given:
-                needed |= _columns_in(self.expressions[name])
+                needed |= self._reads[name]
         return needed
 
     def _computed(self, wanted: Set[str], keys: Sequence[str], given: Set[str] = frozenset()) -> Iterator[str]:
@@ -191,7 +268,7 @@ class _Levels:
         for level in sorted({self.level_of[name] for name in computed}):
             new = [name for name in computed if self.level_of[name] == level]
             later = [name for name in computed if self.level_of[name] > level]
-            used = set(wanted).union(*(_columns_in(self.expressions[name]) for name in later)) - set(keys)
+            used = set(wanted).union(*(self._reads[name] for name in later)) - set(keys)
             is_there = {name for name in used if name in given or self.level_of.get(name, (0, 0)) < level}
             listed = ",\n        ".join(
                 [*keys, *sorted(is_there), *(f"{self.expressions[name].sql('duckdb')} as {name}" for name in new)]
@@ -254,12 +331,6 @@ def _substituted(
 
 def _columns_in(value: exp.Expr) -> set[str]:
     return {column.table or column.name for column in value.find_all(exp.Column)}
-
-
-def _is_window(node: exp.Expr) -> bool:
-    if isinstance(node, exp.Window):
-        return True
-    return isinstance(node, exp.Anonymous) and node.name.lower() in windowed_functions()
 
 
 @cache

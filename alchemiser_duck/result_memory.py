@@ -19,7 +19,8 @@ SCHEMA = "remembered"
 class ResultMemory:
     """The results used last, as tables of a DuckDB of which every connection given is one. Safe to share.
 
-    That DuckDB has a schema named SCHEMA. The key must tell the query, the lens and the version of every object that is read.
+    That DuckDB has a schema of the name SCHEMA. The key must tell the query, the lens and the version of every object
+    that is read.
     """
 
     def __init__(self) -> None:

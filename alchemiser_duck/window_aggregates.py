@@ -34,8 +34,8 @@ def at_last_row(window: exp.Expr, rows_after: str, columns: Mapping[str, exp.Exp
     if isinstance(window, exp.Anonymous):
         if window.name.lower() == "decayed_sum":
             return _decayed_sum(window, rows_after, columns)
-        return _each_at_last_row(_expanded(window), rows_after, columns)
-    if not isinstance(window, exp.Window) or not _runs_by_symbol_in_time(window):
+        return _each_at_last_row(expanded(window), rows_after, columns)
+    if not isinstance(window, exp.Window) or not runs_by_symbol_in_time(window):
         return None
     function, conditions = window.this, []
     if isinstance(function, exp.Filter):
@@ -53,7 +53,7 @@ def at_last_row(window: exp.Expr, rows_after: str, columns: Mapping[str, exp.Exp
     return None if frame is None else _filtered(function.copy(), *frame, *(one.sql("duckdb") for one in conditions))
 
 
-def _expanded(call: exp.Anonymous) -> exp.Expr:
+def expanded(call: exp.Anonymous) -> exp.Expr:
     """The body of one of the layer's functions, with the call's arguments for its parameters."""
     file = _functions()[call.name.lower()]
     parameters, body = [name.lower() for name in file.parameters], _body(file)
@@ -83,7 +83,7 @@ def _each_at_last_row(value: exp.Expr, rows_after: str, columns: Mapping[str, ex
     inside: list[exp.Expr] = []
 
     def replaced(node: exp.Expr) -> exp.Expr:
-        if not _is_windowed(node):
+        if not is_windowed(node):
             return node
         aggregate = at_last_row(node, rows_after, columns)
         inside.append(aggregate or exp.null())
@@ -96,54 +96,72 @@ def _each_at_last_row(value: exp.Expr, rows_after: str, columns: Mapping[str, ex
     return replaced_value.transform(lambda node: inside[int(node.name)] if isinstance(node, exp.Placeholder) else node)
 
 
-def _is_windowed(node: exp.Expr) -> bool:
+def is_windowed(node: exp.Expr) -> bool:
+    """Whether it is a window, or a call of one of the layer's functions that has one inside."""
     return isinstance(node, exp.Window) or (
         isinstance(node, exp.Anonymous) and node.name.lower() in windowed_functions()
     )
 
 
-def _decayed_sum(call: exp.Anonymous, rows_after: str, columns: Mapping[str, exp.Expr]) -> exp.Expr | None:
+def decayed_sum_arguments(call: exp.Anonymous, columns: Mapping[str, exp.Expr]) -> list[exp.Expr] | None:
+    """x, bar_number, seed_bars and q of a call of decayed_sum; None: nobody says how its weights are made."""
     x, weights, q = (_unwrapped(argument) for argument in call.expressions)
     made = columns.get(weights.name) if isinstance(weights, exp.Column) else weights
     while isinstance(made, exp.Anonymous) and made.name.lower() in _functions().keys() - {"decay_weights"}:
-        made = _expanded(made)
+        made = expanded(made)
     if not isinstance(made, exp.Anonymous) or made.name.lower() != "decay_weights":
         return None
     bar_number, seed_bars, _ = made.expressions
-    arguments = [x, bar_number, seed_bars, q, exp.column(rows_after)]
-    return exp.Anonymous(this=NEEDS, expressions=[argument.copy() for argument in arguments])
+    return [argument.copy() for argument in (x, bar_number, seed_bars, q)]
+
+
+def _decayed_sum(call: exp.Anonymous, rows_after: str, columns: Mapping[str, exp.Expr]) -> exp.Expr | None:
+    arguments = decayed_sum_arguments(call, columns)
+    if arguments is None:
+        return None
+    return exp.Anonymous(this=NEEDS, expressions=[*arguments, exp.column(rows_after)])
 
 
 def _unwrapped(value: exp.Expr) -> exp.Expr:
     return value.unnest() if isinstance(value, exp.Paren) else value
 
 
-def _runs_by_symbol_in_time(window: exp.Window) -> bool:
+def runs_by_symbol_in_time(window: exp.Window) -> bool:
+    """Whether it is partitioned by symbol and ordered by timestamp, oldest first."""
     partition = [part.name.lower() for part in window.args.get("partition_by") or []]
     order = window.args["order"].expressions if window.args.get("order") else []
     is_time = len(order) == 1 and not order[0].args.get("desc") and order[0].this.name.lower() == "timestamp"
     return partition == ["symbol"] and is_time
 
 
-def _frame(spec: exp.Expr | None, rows_after: str) -> list[str] | None:
-    """The conditions on the rows that are in the last row's frame; None: it is not a frame to be counted in rows."""
+def frame_bounds(spec: exp.Expr | None) -> tuple[exp.Expr | None, exp.Expr | None] | None:
+    """How many rows back a frame begins (None: with the first row) and ends (None: on the row itself).
+
+    None instead of both: it is not counted in rows, or reaches into later ones.
+    """
     if spec is None:
-        return []
+        return None, None
     written = {name: value.upper() if isinstance(value, str) else value for name, value in spec.args.items()}
-    start, end = written["start"], written["end"]
+    start, end = written["start"], written.get("end")
     if written["kind"] != "ROWS" or written.get("exclude") or written["start_side"] != "PRECEDING":
         return None
-    conditions = []
-    if isinstance(start, exp.Expr):
-        conditions.append(f"{rows_after} <= {_wrapped(start)}")
-    elif start != "UNBOUNDED":
+    if start != "UNBOUNDED" and not isinstance(start, exp.Expr):
         return None
-    if isinstance(end, exp.Expr) and written["end_side"] == "PRECEDING":
-        conditions.append(f"{rows_after} >= {_wrapped(end)}")
-    elif end != "CURRENT ROW":
+    if isinstance(end, exp.Expr) and written["end_side"] != "PRECEDING":
         return None
-    bounds = [bound for bound in (start, end) if isinstance(bound, exp.Expr)]
-    return None if any(bound.find(exp.Column) for bound in bounds) else conditions
+    if not isinstance(end, exp.Expr) and end not in ("CURRENT ROW", None):
+        return None
+    return start if isinstance(start, exp.Expr) else None, end if isinstance(end, exp.Expr) else None
+
+
+def _frame(spec: exp.Expr | None, rows_after: str) -> list[str] | None:
+    """The conditions on the rows that are in the last row's frame; None: it is not a frame to be counted in rows."""
+    bounds = frame_bounds(spec)
+    if bounds is None or any(bound is not None and bound.find(exp.Column) for bound in bounds):
+        return None
+    start, end = bounds
+    conditions = [] if start is None else [f"{rows_after} <= {_wrapped(start)}"]
+    return conditions if end is None else [*conditions, f"{rows_after} >= {_wrapped(end)}"]
 
 
 def _wrapped(bound: exp.Expr) -> str:

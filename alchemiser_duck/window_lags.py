@@ -5,16 +5,16 @@ one so many rows back; frames of all lengths share them. Sums then add as a tour
 one after the other, and what is far smaller than its neighbours is not lost to a difference of large sums.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Set
 
 import sqlglot
 from sqlglot import exp
-from sqlglot.optimizer.simplify import simplify
 
 from alchemiser_duck.sql_linter import function_name
 from alchemiser_duck.window_aggregates import (
     decayed_sum_arguments,
     expanded,
+    frame_bounds,
     is_windowed,
     runs_by_symbol_in_time,
 )
@@ -22,8 +22,8 @@ from alchemiser_duck.window_aggregates import (
 BAR_NUMBER = "bar_number"
 """The column with a row's number within its symbol, from 1."""
 
-FARTHEST_LAG = 2048
-"""DuckDB streams a lag of one vector of rows at most."""
+FARTHEST_LAG = 2047
+"""DuckDB streams lags that are shorter than a vector of rows."""
 
 _DEVIATIONS = {
     "stddev": "sqrt({squares} / ({count} - 1))",
@@ -43,16 +43,22 @@ class WindowLags:
     """Writes windows as lags over sorted rows."""
 
     def __init__(
-        self, column: Callable[[exp.Expr], exp.Expr], columns: Mapping[str, exp.Expr], most_bars: int
+        self,
+        column: Callable[[exp.Expr], exp.Expr],
+        columns: Mapping[str, exp.Expr],
+        most_bars: int,
+        without_null: Set[str] = frozenset(),
     ) -> None:
         """
         Args:
             column: gives an expression a column of its own, the same one for the same expression.
             columns: what the columns given so far are.
             most_bars: rows that a symbol has at most.
+            without_null: columns of the rows that are never null.
         """
         self._column = column
         self._columns = columns
+        self._missing_in = dict.fromkeys(without_null, 0)
         self._longest = 1 << (most_bars - 1).bit_length()
 
     def value(self, window: exp.Expr) -> exp.Expr:
@@ -75,7 +81,11 @@ class WindowLags:
         if isinstance(function, exp.Lag):
             if function.args.get("default") or condition:
                 raise NotByLagsError
-            return self._back(self._named(function.this), _whole(function.args.get("offset") or exp.Literal.number(1)))
+            x, rows = self._column(function.this), _whole(function.args.get("offset") or exp.Literal.number(1))
+            back, missing = self._column(self._back(x, rows)), self._missing(x)
+            if missing is not None and isinstance(back, exp.Column):
+                self._missing_in[back.name] = missing + rows
+            return back
         rows, shift = _frame(window.args.get("spec"), self._longest)
         return self._shifted(self._aggregate(function, condition, rows), shift, function)
 
@@ -91,11 +101,11 @@ class WindowLags:
         if name == "count":
             return self._count(x, rows)
         if name in ("max", "min"):
-            return self._extreme(self._named(x), rows, "greatest" if name == "max" else "least")
+            return self._extreme(self._column(x), rows, "greatest" if name == "max" else "least")
         if name in ("sum", "avg"):
-            count, total = self._count(x, rows), self._sum(self._without_null(x), rows)
-            quotient = f"/ {_sql(count)}" if name == "avg" else ""
-            return _parsed(f"case when {_sql(count)} > 0 then {_sql(total)} {quotient} end")
+            count, total = self._count(x, rows), self._sum(self._or_zero(x), rows)
+            value = f"{_sql(total)} / {_sql(count)}" if name == "avg" else _sql(total)
+            return _parsed(value if self._missing(x) == 0 else f"case when {_sql(count)} > 0 then {value} end")
         if name in _DEVIATIONS:
             count, squares = self._count(x, rows), self._squares(x, rows)
             least = 1 if "- 1" in _DEVIATIONS[name] else 0
@@ -107,21 +117,34 @@ class WindowLags:
         """The value so many rows back; an empty frame gives null, or counts none."""
         if not rows:
             return value
-        back = self._back(self._named(value), rows)
+        back = self._back(self._column(value), rows)
         return _parsed(f"coalesce({_sql(back)}, 0)") if function_name(function) == "count" else back
 
     def _count(self, x: exp.Expr, rows: int) -> exp.Expr:
         """How many values are not null."""
-        if self._is_never_null(x):
-            return self._named(_parsed(f"least({BAR_NUMBER}, {rows})"))
-        return self._sum(self._named(_parsed(f"case when {_sql(x)} is null then 0 else 1 end")), rows)
+        missing = self._missing(x)
+        if missing is None:
+            return self._sum(self._column(_parsed(f"case when {_sql(x)} is null then 0 else 1 end")), rows)
+        return self._column(_parsed(f"least(greatest({BAR_NUMBER} - {missing}, 0), {rows})"))
 
-    def _without_null(self, x: exp.Expr) -> exp.Expr:
-        return self._named(x if self._is_never_null(x) else _parsed(f"coalesce({_sql(x)}, 0)"))
+    def _or_zero(self, x: exp.Expr) -> exp.Expr:
+        return self._column(x if self._missing(x) == 0 else _parsed(f"coalesce({_sql(x)}, 0)"))
 
-    def _is_never_null(self, x: exp.Expr) -> bool:
-        x = self._columns.get(x.name, x) if isinstance(x, exp.Column) else x
-        return isinstance(x, exp.Literal) or (isinstance(x, exp.Anonymous) and x.name.lower() == "null_as_nan")
+    def _missing(self, x: exp.Expr) -> int | None:
+        """How many of a symbol's first values are null, where no later one can be; None: any may be."""
+        if isinstance(x, exp.Column):
+            if x.name in self._missing_in:
+                return self._missing_in[x.name]
+            made = self._columns.get(x.name)
+            return None if made is None else self._missing(made)
+        if isinstance(x, exp.Literal) or (isinstance(x, exp.Anonymous) and x.name.lower() == "null_as_nan"):
+            return 0
+        if isinstance(x, exp.Paren):
+            return self._missing(x.this)
+        if isinstance(x, exp.Add | exp.Sub | exp.Mul | exp.Div):
+            left, right = self._missing(x.left), self._missing(x.right)
+            return None if left is None or right is None else max(left, right)
+        return None
 
     def _sum(self, x: exp.Expr, rows: int) -> exp.Expr:
         """The sum over the last rows of a column that is never null."""
@@ -138,42 +161,52 @@ class WindowLags:
         return total
 
     def _plus(self, near: exp.Expr, far: exp.Expr, rows: int) -> exp.Expr:
-        return self._named(_parsed(f"{_sql(near)} + {_sql(self._back(far, rows, otherwise='0'))}"))
+        return self._column(_parsed(f"{_sql(near)} + {_sql(self._back(far, rows, otherwise='0'))}"))
 
     def _squares(self, x: exp.Expr, rows: int) -> exp.Expr:
         """The sum of squared deviations from the mean over the last rows.
 
         source: Chan, Golub, LeVeque, Updating Formulae and a Pairwise Algorithm for Computing Sample Variances (1979)
         """
-        values = self._without_null(x)
-        nothing = _parsed("0::double")
-        parts = {1: self._named(nothing)}
+        powers = {1: self._column(_parsed("0::double"))}
         size = 1
         while size * 2 <= rows:
-            parts[2 * size] = self._squares_of_both(x, values, (size, parts[size]), (size, parts[size]))
+            powers[2 * size] = self._squares_of_both(x, (size, powers[size]), (size, powers[size]))
             size *= 2
-        covered, total = size, parts[size]
+        covered, total = size, powers[size]
         while covered < rows:
             size = 1 << ((rows - covered).bit_length() - 1)
-            total = self._squares_of_both(x, values, (covered, total), (size, parts[size]))
+            total = self._squares_of_both(x, (covered, total), (size, powers[size]))
             covered += size
         return total
 
-    def _squares_of_both(
-        self, x: exp.Expr, values: exp.Expr, near: tuple[int, exp.Expr], far: tuple[int, exp.Expr]
-    ) -> exp.Expr:
+    def _squares_of_both(self, x: exp.Expr, near: tuple[int, exp.Expr], far: tuple[int, exp.Expr]) -> exp.Expr:
         """Of the last rows and of those before them: how many they are, and their own squares."""
-        count, total, squares = self._count(x, near[0]), self._sum(values, near[0]), near[1]
-        far_count, far_total, far_squares = (
-            self._back(self._named(one), near[0], otherwise="0")
-            for one in (self._count(x, far[0]), self._sum(values, far[0]), far[1])
-        )
-        n, m = _sql(count), _sql(self._named(far_count))
-        apart = f"{_sql(total)} / {n} - {_sql(far_total)} / {m}"
-        return self._named(
+        values, rows, more = self._or_zero(x), near[0], far[0]
+        total, squares = _sql(self._sum(values, rows)), _sql(near[1])
+        far_total, far_squares = (_sql(self._far_back(one, rows)) for one in (self._sum(values, more), far[1]))
+        missing = self._missing(x)
+        if missing is None:
+            count, far_count = _sql(self._count(x, rows)), _sql(self._far_back(self._count(x, more), rows))
+            complete = f"{_sql(self._count(x, rows + more))} = {rows + more}"
+        else:
+            count, far_count = (
+                f"least({BAR_NUMBER} - {missing}, {rows})",
+                f"least({BAR_NUMBER} - {missing + rows}, {more})",
+            )
+            complete = f"{BAR_NUMBER} >= {rows + more + missing}"
+        # where all of them are there, which is nearly everywhere, two constants do
+        ratio = "" if rows == more else f"* ({rows} / {more})"
+        apart = _sql(self._column(_parsed(f"{total} - {far_total} {ratio}")))
+        scale = more / rows / (rows + more)
+        some = f"{BAR_NUMBER} > {rows} and {far_count} > 0"
+        both = f"({count} * {far_count} / ({count} + {far_count}))"
+        return self._column(
             _parsed(
-                f"{_sql(squares)} + {_sql(far_squares)} + case when {n} > 0 and {m} > 0 "
-                f"then ({apart}) * ({apart}) * {n} * {m} / ({n} + {m}) else 0 end"
+                f"case when {complete} then {squares} + {far_squares} + {apart} * {apart} * {scale!r}::double "
+                f"when {some} and {count} > 0 then {squares} + {far_squares} + "
+                f"pow({total} / {count} - {far_total} / {far_count}, 2) * {both} "
+                f"when {some} then {far_squares} else {squares} end"
             )
         )
 
@@ -181,10 +214,10 @@ class WindowLags:
         """The greatest or least over the last rows; that some of them count twice does not matter."""
         size = 1
         while size * 2 <= rows:
-            x = self._named(_parsed(f"{choose}({_sql(x)}, {_sql(self._back(x, size))})"))
+            x = self._column(_parsed(f"{choose}({_sql(x)}, {_sql(self._back(x, size))})"))
             size *= 2
         if size < rows:
-            x = self._named(_parsed(f"{choose}({_sql(x)}, {_sql(self._back(x, rows - size))})"))
+            x = self._column(_parsed(f"{choose}({_sql(x)}, {_sql(self._back(x, rows - size))})"))
         return x
 
     def _decayed_sum(self, call: exp.Anonymous) -> exp.Expr:
@@ -193,62 +226,68 @@ class WindowLags:
         if arguments is None:
             raise NotByLagsError
         x, number, seed_bars, q = map(_sql, arguments)
-        decayed = self._named(
+        decayed = self._column(
             _parsed(
-                f"case when {number} >= 1 then coalesce({x}, 0) * pow({q}, least({number} - {seed_bars}, 0)) else 0 end"
+                f"case when {number} >= {seed_bars} then coalesce({x}, 0) "
+                f"when {number} >= 1 then coalesce({x}, 0) / pow({q}, {seed_bars} - {number}) else 0 end"
             )
         )
         size = 1
         while size < self._longest:
             back = _sql(self._back(decayed, size, otherwise="0"))
-            decayed = self._named(_parsed(f"{_sql(decayed)} + pow({q}, {size}) * {back}"))
+            decayed = self._column(_parsed(f"{_sql(decayed)} + pow({q}, {size}) * {back}"))
             size *= 2
         return decayed
 
     def _back(self, column: exp.Expr, rows: int, otherwise: str = "null") -> exp.Expr:
         """The column so many rows back within the symbol."""
-        left = rows
-        while left > 0:
-            step = min(left, FARTHEST_LAG)
-            column = self._column(_parsed(f"lag({_sql(column)}, {step}) over ()"))
-            left -= step
-        return _parsed(f"case when {BAR_NUMBER} > {rows} then {_sql(column)} else {otherwise} end")
+        if not rows:
+            return column
+        is_there = _sql(self._column(_parsed(f"{BAR_NUMBER} > {rows}")))
+        return _parsed(f"case when {is_there} then {_sql(self._far_back(column, rows))} else {otherwise} end")
 
-    def _named(self, value: exp.Expr) -> exp.Expr:
-        return self._column(value)
+    def _far_back(self, column: exp.Expr, rows: int) -> exp.Expr:
+        """The column so many rows back, whichever symbol's that row is."""
+        gone = 0
+        for left in range(-(-rows // FARTHEST_LAG), 0, -1):
+            step = -(-(rows - gone) // left)
+            column = self._column(_parsed(f"lag({_sql(column)}, {step}) over ()"))
+            gone += step
+        return column
 
 
 def _frame(spec: exp.Expr | None, longest: int) -> tuple[int, int]:
     """How many rows the frame has, and how many rows back it ends."""
-    if spec is None:
-        return longest, 0
-    written = {name: value.upper() if isinstance(value, str) else value for name, value in spec.args.items()}
-    if written["kind"] != "ROWS" or written.get("exclude") or written["start_side"] != "PRECEDING":
+    bounds = frame_bounds(spec)
+    if bounds is None:
         raise NotByLagsError
-    end = 0
-    if isinstance(written["end"], exp.Expr) and written["end_side"] == "PRECEDING":
-        end = _whole(written["end"])
-    elif written["end"] != "CURRENT ROW":
-        raise NotByLagsError
-    if written["start"] == "UNBOUNDED":
-        return longest, end
-    if not isinstance(written["start"], exp.Expr):
-        raise NotByLagsError
-    rows = _whole(written["start"]) - end + 1
+    start, end = bounds
+    back = 0 if end is None else _whole(end)
+    rows = longest if start is None else _whole(start) - back + 1
     if rows < 1:
         raise NotByLagsError
-    return min(rows, longest), end
+    return min(rows, longest), back
 
 
 def _whole(value: exp.Expr) -> int:
     """The number of rows that an expression over literals gives."""
-    known = simplify(value.copy(), dialect="duckdb")
-    if not isinstance(known, exp.Literal) or not known.is_int:
-        raise NotByLagsError
-    return int(known.name)
+    match value:
+        case exp.Literal() if value.is_int:
+            return int(value.name)
+        case exp.Paren():
+            return _whole(value.this)
+        case exp.Add():
+            return _whole(value.left) + _whole(value.right)
+        case exp.Sub():
+            return _whole(value.left) - _whole(value.right)
+        case exp.IntDiv():
+            return _whole(value.left) // _whole(value.right)
+    raise NotByLagsError
 
 
 def _sql(value: exp.Expr) -> str:
+    if isinstance(value, exp.Column) and not value.table:
+        return value.name
     text = value.sql("duckdb")
     return text if isinstance(value, exp.Column | exp.Literal | exp.Func | exp.Paren) else f"({text})"
 

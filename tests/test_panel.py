@@ -4,6 +4,8 @@ from datetime import date
 from pathlib import Path
 
 import duckdb
+import numpy as np
+import pyarrow as pa
 import pytest
 from bar_cases import awkward_bars, bar_relation
 from conftest import MORNING
@@ -11,7 +13,8 @@ from references import references
 
 from alchemiser_duck import CachedMarketDataAdapter, Settings
 from alchemiser_duck.errors import BadParameter, UnknownIndicator
-from alchemiser_duck.indicator_panel import PanelEntry, panel
+from alchemiser_duck.indicator_panel import PanelEntry, panel, panel_in_order
+from alchemiser_duck.side_by_side import InOrder, run
 from alchemiser_duck.sql_catalog import IndicatorCall, built_in_files, indicator_files
 from alchemiser_duck.sql_text import literal
 
@@ -75,6 +78,59 @@ def test_the_newest_row_is_the_last_of_all_rows(con: duckdb.DuckDBPyConnection, 
             assert got == wanted, (label, symbol)
 
 
+BY_WINDOWS = AS_THEY_STAND | {
+    *("linearreg", "linearreg_angle", "linearreg_intercept", "linearreg_slope", "tsf", "beta", "correl"),
+    *("avgdev", "cci"),
+    "max_drawdown",
+}
+"""built-in indicators with a window that lags do not give: regressions, lists, frames of a varying length"""
+
+
+def in_order(con: duckdb.DuckDBPyConnection, entries: list[PanelEntry]) -> pa.Table | None:
+    """The panel from lags, on two connections side by side."""
+    asked = panel_in_order(entries, "cut", [])
+    if asked is None:
+        return None
+    rows = con.sql(f"from ({asked.rows}) order by symbol, timestamp").to_arrow_table()
+    streams = duckdb.connect(":memory:", config={"threads": 1})
+    streams.execute("set global timezone = 'UTC'")
+    for file in built_in_files():
+        if file.is_function:
+            streams.execute(file.text)
+    query = InOrder(asked.rows, lambda most_bars, sound: asked.query(most_bars, sound, counted=True))
+    return run(query, rows, streams.cursor)
+
+
+@pytest.mark.parametrize("bars", [None, 2, 29])
+@pytest.mark.parametrize("n", [3, 14])
+@pytest.mark.parametrize("hole", [10**9, 97], ids=["complete", "with missing values"])
+def test_lags_over_sorted_rows_equal_windows(
+    con: duckdb.DuckDBPyConnection, n: int, bars: int | None, hole: int
+) -> None:
+    """The same values and nulls from a few lags each as from frames, for histories of every length."""
+    numbered = "select *, row_number() over (partition by symbol order by timestamp) as number from cases"
+    kept = ", ".join(f"case when number % {hole} > 0 then {name} end as {name}" for name in ("high", "close", "volume"))
+    con.execute(
+        "create or replace temporary table cut as "
+        f"select * replace ({kept}) from ({numbered}) where number <= {bars or 'number'}"
+    )
+    by_windows = set()
+    for name in sorted(FILES):
+        one = entry(name, n)
+        rows = in_order(con, [one])
+        if rows is None:
+            by_windows.add(name)
+            continue
+        plain = con.execute(f"from ({panel([one], 'cut', [])}) order by symbol, timestamp").to_arrow_table()
+        assert rows.select(["symbol", "timestamp"]).equals(plain.select(["symbol", "timestamp"]))
+        for label in plain.column_names[2:]:
+            got, expected = rows[label], plain[label]
+            assert got.is_null().equals(expected.is_null()), label
+            numbers = [column.fill_null(0).cast(pa.float64()).to_numpy() for column in (got, expected)]
+            np.testing.assert_allclose(*numbers, rtol=1e-9, atol=1e-7, err_msg=label)
+    assert by_windows == BY_WINDOWS
+
+
 def test_the_newest_row_slides_no_frame(con: duckdb.DuckDBPyConnection) -> None:
     """sma, rsi, bbands, ema: one sort for the previous close and the count of bars, the rest is one aggregate."""
     entries = [entry(name, 14) for name in ("sma", "rsi", "bbands", "ema")]
@@ -113,6 +169,28 @@ def test_columns_are_named_after_what_was_asked(adapter: CachedMarketDataAdapter
     assert table.select("symbol, timestamp, rsi").fetchall() == [
         (symbol, timestamp, pytest.approx(value, rel=1e-10)) for symbol, timestamp, value in rsi
     ]
+
+
+@pytest.mark.parametrize("start", [None, "2012-07-02", "2025-07-01"])
+def test_all_symbols_give_what_each_gives_alone(adapter: CachedMarketDataAdapter, start: str | None) -> None:
+    """A universe goes by lags over sorted rows, on every core; a few symbols go by windows."""
+    asked = {"rsi": {}, "sma": [{"n": 3}, {"n": 200}], "bbands": {}, "current_price": {}}
+    every = adapter.indicators_table(asked, start=start).to_arrow_table()
+    symbols = sorted(set(every["symbol"].to_pylist()))
+    alone = adapter.indicators_table(asked, symbols, start=start).to_arrow_table()
+    assert symbols == ["AAPL", "FB", "GOOG", "IBM"]
+    assert every.schema == alone.schema
+    assert every.select([0, 1]).equals(alone.select([0, 1]))
+    for got, expected in zip(every.columns[2:], alone.columns[2:], strict=True):
+        assert got.is_null().equals(expected.is_null())
+        np.testing.assert_allclose(got.fill_null(0).to_numpy(), expected.fill_null(0).to_numpy(), rtol=1e-10)
+
+
+def test_mistakes_are_named_before_a_universe_is_computed(adapter: CachedMarketDataAdapter) -> None:
+    with pytest.raises(BadParameter, match="rsi: n must be a whole number from 2 to 100000, got 1"):
+        adapter.indicators_table({"sma": {}, "rsi": {"n": 1}})
+    with pytest.raises(BadParameter, match=r"sma: n must be a whole number from 1 to 100000, got 2\.5"):
+        adapter.indicator("sma", n=2.5)
 
 
 def test_latest_gives_a_row_per_symbol(adapter: CachedMarketDataAdapter) -> None:
