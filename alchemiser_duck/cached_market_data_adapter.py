@@ -29,9 +29,18 @@ from alchemiser_duck.errors import (
 )
 from alchemiser_duck.indicator_panel import BARS_BEFORE, KEYS, PanelEntry, panel, panel_in_order
 from alchemiser_duck.lake_objects import NARROW, WIDE, LakeRead
+from alchemiser_duck.object_versions import VALUES, Wanted
 from alchemiser_duck.settings import Settings
 from alchemiser_duck.side_by_side import InOrder
-from alchemiser_duck.sql_catalog import IndicatorCall, SqlFile, built_in_files, indicator_file, indicator_files
+from alchemiser_duck.sql_catalog import (
+    IndicatorCall,
+    SqlFile,
+    built_in_files,
+    code_words,
+    files_named_in,
+    indicator_file,
+    indicator_files,
+)
 from alchemiser_duck.sql_text import Scalar, identifier, literal, literal_list, where
 from alchemiser_duck.suggestions import did_you_mean
 from alchemiser_duck.traffic import QueryStats
@@ -50,6 +59,8 @@ FEW_SYMBOLS = 20
 
 RECENT = timedelta(days=31)
 """Without a list of symbols, `latest` gives those that traded within this of the newest bar."""
+
+BAR_COLUMNS = VALUES | {"is_final"}
 
 DAILY_RELATIONS = ("bars", "bars_split", "bars_raw")
 """Relations with one row per session: a look-back in bars tells how many days to read."""
@@ -156,7 +167,12 @@ class CachedMarketDataAdapter:
 
         def read() -> list[tuple[Any, ...]]:
             rows = self._session.snapshot(
-                query, lens=Lens(first, last), limit=NARROW, read=ahead, remember=True
+                query,
+                lens=Lens(first, last),
+                limit=NARROW,
+                wanted=Wanted(BAR_COLUMNS, (symbol,)),
+                read=ahead,
+                remember=True,
             ).fetchall()
             if not rows:
                 self._require_stored([symbol])
@@ -495,7 +511,8 @@ class CachedMarketDataAdapter:
         Args:
             select: the rows of some symbols, by symbol and timestamp; counted: its `bars_before` is looked at.
         """
-        ahead.fetch(since, self._as_of, _limit(symbols))
+        columns = _columns_read(wanted, source)
+        ahead.fetch(since, self._as_of, _limit(symbols), _wanted(columns, symbols))
 
         def rows(some: Sequence[str] | None, start: date | None, read: LakeRead | None = None) -> "DuckDBPyRelation":
             try:
@@ -504,6 +521,7 @@ class CachedMarketDataAdapter:
                     lens=Lens(start, self._as_of),
                     names=_names(wanted, source),
                     limit=_limit(some),
+                    wanted=_wanted(columns, some),
                     read=read,
                     remember=True,
                 )
@@ -535,7 +553,9 @@ class CachedMarketDataAdapter:
         """The rows of a query about bars, of every one of the symbols."""
 
         def read() -> "DuckDBPyRelation":
-            result = self._session.snapshot(query, lens=lens, limit=_limit(symbols), remember=True)
+            result = self._session.snapshot(
+                query, lens=lens, limit=_limit(symbols), wanted=_wanted(BAR_COLUMNS, symbols), remember=True
+            )
             self._require_all(symbols, result)
             return result
 
@@ -634,6 +654,20 @@ def _labels(wanted: IndicatorCall, columns: Sequence[str], *, several: bool) -> 
 def _names(wanted: Sequence[IndicatorCall], source: str) -> str:
     """The names of the layer that a query of some indicators is made of."""
     return " ".join([source, NEEDS, *(one.file.name for one in wanted)])
+
+
+def _columns_read(wanted: Sequence[IndicatorCall], source: str) -> frozenset[str] | None:
+    """The columns of stored bars that indicators may read; None: any."""
+    if source not in DAILY_RELATIONS or any(one.file not in built_in_files() for one in wanted):
+        return None
+    files = files_named_in(_names(wanted, source))
+    return BAR_COLUMNS & code_words(file for file in files if file.is_indicator or file.is_function)
+
+
+def _wanted(columns: frozenset[str] | None, symbols: Sequence[str] | None) -> Wanted | None:
+    if columns is None:
+        return None
+    return Wanted(columns, None if symbols is None or _are_many(symbols) else tuple(symbols))
 
 
 def _are_many(symbols: Sequence[str] | None) -> bool:

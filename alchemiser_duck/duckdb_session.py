@@ -34,7 +34,8 @@ from alchemiser_duck.errors import (
     StorageRefused,
     StorageUnavailable,
 )
-from alchemiser_duck.lake_objects import RELATIONS, WIDE, LakeObjects, LakeRead, TornRead, stand_in
+from alchemiser_duck.lake_objects import RELATIONS, WIDE, LakeObjects, LakeRead, stand_in
+from alchemiser_duck.object_versions import TornRead, Wanted
 from alchemiser_duck.result_memory import SCHEMA, ResultMemory
 from alchemiser_duck.settings import Settings
 from alchemiser_duck.side_by_side import InOrder
@@ -190,6 +191,7 @@ class DuckDBSession:
         *,
         names: str | None = None,
         limit: int = WIDE,
+        wanted: Wanted | None = None,
         read: LakeRead | None = None,
         remember: bool = False,
     ) -> DuckDBPyRelation:
@@ -202,6 +204,7 @@ class DuckDBSession:
             tables: Arrow tables that the query may read by these names.
             names: SQL that names what the query needs of the layer; default: the query itself.
             limit: bytes of bars to fetch at most, before ranges are read.
+            wanted: the columns and symbols of bars that the query reads; None: any.
             read: what `read_ahead` began; of use once.
             remember: whether the same objects and the same query may give the result of before; it must not ask for
                 the time or for random numbers.
@@ -222,7 +225,7 @@ class DuckDBSession:
             current = read if read and not read.ended else self.read_ahead(reads)
             try:
                 with current:
-                    current.fetch(lens.since, lens.as_of, most)
+                    current.fetch(lens.since, lens.as_of, most, wanted)
                     self.connection(names=defines)  # opens while S3 answers
                     if isinstance(query, InOrder):
                         self._stream(defines)
@@ -237,7 +240,7 @@ class DuckDBSession:
                     raise
             except TornRead as torn:
                 torn_reads += 1
-                most = None
+                most = wanted = None
                 if torn_reads == READ_ATTEMPTS:
                     raise StorageUnavailable(
                         f"partitions under {self._settings.lake_url} were replaced during each of {torn_reads} reads: "
@@ -414,6 +417,8 @@ def _open(settings: Settings, folder: Path, secret: Credentials | None, threads:
         "autoload_known_extensions": False,
         "allow_persistent_secrets": False,
         "python_enable_replacements": False,
+        # DuckDB takes an Arrow table for a few rows, and would hold each action against every bar
+        "asof_loop_join_threshold": 0,
     }
     if settings.memory_limit:
         config["memory_limit"] = settings.memory_limit

@@ -1,8 +1,9 @@
-"""The lake's objects as local files: listed before every read, fetched whole when their ETag is new.
+"""The lake's objects as local files: listed before every read, fetched when their ETag is new.
 
 Over httpfs a read is a chain of round trips (list, footer, column chunks) and can meet an object that is being
 replaced. Whole objects take one list and one GET each, all under way at once, and cannot be torn: a writer replaces an
-object in one step. What would be too much to fetch stays on S3, where DuckDB reads the ranges that it needs.
+object in one step. Of large partitions the needed columns and row groups come, on condition of the ETag. What would be
+too much to fetch stays on S3, where DuckDB reads the ranges that it needs.
 """
 
 import os
@@ -12,7 +13,6 @@ import tempfile
 import weakref
 from collections.abc import Collection, Iterable, KeysView
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
 from datetime import date, timedelta
 from itertools import count
 from pathlib import Path
@@ -26,6 +26,7 @@ from obstore.store import S3Store
 from alchemiser_duck import credentials
 from alchemiser_duck.credentials import Credentials
 from alchemiser_duck.errors import AlchemiserDuckError, EmptyLake, StorageRefused, StorageUnavailable
+from alchemiser_duck.object_versions import Listed, TornRead, Version, Wanted, etag
 from alchemiser_duck.settings import Settings
 from alchemiser_duck.sql_catalog import sql_root
 from alchemiser_duck.traffic import Traffic
@@ -39,8 +40,6 @@ WIDE = 192 * MEBIBYTE
 KEPT = 256 * MEBIBYTE
 """How much stays on disk between reads."""
 
-PART = 8 * MEBIBYTE
-"""Larger objects come in parts of this, side by side: one connection to S3 carries some 90 MB/s."""
 REQUESTS_AT_ONCE = 16
 _PAGE = 1000
 """Keys in one answer to a list."""
@@ -54,51 +53,6 @@ RELATIONS = {
 """Relations that read S3, and their objects. Each has a variable of its name: the files to read instead."""
 
 
-class TornRead(Exception):
-    """An object was replaced or removed while it was read."""
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """An object as a list shows it."""
-
-    key: str
-    etag: str
-    size: int
-
-    @property
-    def year(self) -> int | None:
-        """The year of a partition of bars."""
-        found = re.search(r"/year=(\d+)/", self.key)
-        return int(found.group(1)) if found else None
-
-
-@dataclass(eq=False)
-class _Version:
-    """One version of an object: a local file, or on its way there."""
-
-    folder: Path
-    listed: Listed
-    fetched: "Future[str]" = field(default_factory=Future)
-    """its ETag"""
-    requests: int = 0
-    readers: int = 0
-    current: bool = True
-
-    @property
-    def path(self) -> Path:
-        return self.folder / self.listed.key
-
-    def is_of(self, etag: str) -> bool:
-        """Whether it is the version that a list shows now."""
-        if not self.fetched.done():
-            return self.listed.etag == etag
-        return self.fetched.exception() is None and self.fetched.result() == etag
-
-    def delete(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)  # what DuckDB has open stays readable until it closes
-
-
 class LakeObjects:
     """The objects of one lake on this machine's disk. Safe to share between threads."""
 
@@ -107,7 +61,7 @@ class LakeObjects:
         self._lock = Lock()
         self._credentials: Credentials | None = None
         self._store: S3Store | None = None
-        self._versions: dict[str, _Version] = {}
+        self._versions: dict[str, Version] = {}
         self._numbers = count()
         self.folder = Path(tempfile.mkdtemp(prefix="alchemiser-duck-"))
         # reads wait for large objects, these for requests, which wait for nobody
@@ -146,84 +100,55 @@ class LakeObjects:
         except (BaseError, OSError) as problem:
             raise _translated(problem, self._settings) from None
         fits = re.compile(re.escape(pattern).replace(r"\*", "[^/]+")).fullmatch  # as DuckDB's glob
-        listed = (Listed(one["path"], _etag(one["e_tag"]), one["size"]) for one in found if fits(one["path"]))
+        listed = (Listed(one["path"], etag(one["e_tag"]), one["size"]) for one in found if fits(one["path"]))
         return sorted(listed, key=lambda one: one.key)
 
-    def acquire(self, wanted: Iterable[Listed]) -> list[tuple[_Version, bool]]:
-        """The version of each object to read, and whether it is fetched for that. `release` gives them back."""
+    def acquire(self, needs: Iterable[tuple[Listed, Wanted | None]]) -> "list[tuple[Version, Future[Traffic]]]":
+        """The version of each object to read, and what fetching takes as far as it is for this read.
+
+        Args:
+            needs: what is wanted of each; None: all of it. `release` gives the versions back.
+        """
         acquired = []
         with self._lock:
-            for one in wanted:
+            for one, wanted in needs:
                 version = self._versions.pop(one.key, None)
-                known = version is not None and version.is_of(one.etag)
-                if version is None or not known:
-                    if version is not None:
-                        self._retire(version)
-                    version = _Version(self.folder / str(next(self._numbers)), one)
-                    pool = self._large if one.size > PART else self._requests
-                    pool.submit(self._fetch, version)
+                if version is not None and not (version.is_of(one.etag) and (wanted or not version.partly)):
+                    self._retire(version)
+                    version = None
+                if version is None:
+                    version = Version(self.folder / str(next(self._numbers)), one, partly=wanted is not None)
                 version.readers += 1
                 self._versions[one.key] = version  # the last one used comes last
-                acquired.append((version, not known))
+                acquired.append((version, self._large.submit(self._fetch, version, wanted)))
         return acquired
 
-    def release(self, versions: Iterable[_Version]) -> None:
+    def release(self, versions: Iterable[Version]) -> None:
         """These versions are no longer read; of all that is not, what was out of use longest goes beyond KEPT."""
         with self._lock:
             for version in versions:
                 version.readers -= 1
                 if not version.current:
                     self._retire(version)
-            kept = sum(version.listed.size for version in self._versions.values())
+            kept = sum(version.size for version in self._versions.values())
             for key, version in list(self._versions.items()):
                 if kept > KEPT and not version.readers:
-                    kept -= version.listed.size
+                    kept -= version.size
                     self._retire(self._versions.pop(key))
 
-    def _retire(self, version: _Version) -> None:
+    def _retire(self, version: Version) -> None:
         version.current = False
         if not version.readers:
             version.delete()
 
-    def _fetch(self, version: _Version) -> None:
+    def _fetch(self, version: Version, wanted: Wanted | None) -> Traffic:
+        assert self._store is not None  # noqa: S101 (a read comes first)
         try:
-            version.path.parent.mkdir(parents=True)
-            etag = self._in_parts(version) if version.listed.size > PART else None
-            version.fetched.set_result(etag or self._in_one(version))
+            return version.fetch(self._store, self._requests, wanted)
         except FileNotFoundError as problem:
-            version.fetched.set_exception(TornRead(str(problem)))
+            raise TornRead(str(problem)) from problem
         except (BaseError, OSError) as problem:
-            version.fetched.set_exception(_translated(problem, self._settings))
-        except BaseException as problem:  # noqa: BLE001 (for the reader that waits)
-            version.fetched.set_exception(problem)
-
-    def _in_one(self, version: _Version) -> str:
-        """Fetch the object in one request; returns its ETag."""
-        version.requests += 1
-        answer = obstore.get(self._store, version.listed.key)  # type: ignore[arg-type]
-        with version.path.open("wb") as file:
-            for part in answer.stream(min_chunk_size=PART):
-                file.write(part)
-        return _etag(answer.meta["e_tag"])
-
-    def _in_parts(self, version: _Version) -> str | None:
-        """Fetch the parts side by side; None: they are not of one version, or the server does not do parts."""
-        one = version.listed
-        with version.path.open("wb") as file:
-
-            def fetch(start: int) -> str:
-                # the end is not included
-                options: Any = {"range": (start, min(start + PART, one.size)), "if_match": f'"{one.etag}"'}
-                answer = obstore.get(self._store, one.key, options=options)  # type: ignore[arg-type]
-                os.pwrite(file.fileno(), memoryview(answer.bytes()), start)
-                return _etag(answer.meta["e_tag"])
-
-            parts = [self._requests.submit(fetch, start) for start in range(0, one.size, PART)]
-            wait(parts)
-        version.requests += len(parts)
-        if any(isinstance(part.exception(), BaseError) for part in parts):
-            return None
-        return one.etag if {part.result() for part in parts} == {one.etag} else None
+            raise _translated(problem, self._settings) from None
 
 
 class LakeRead:
@@ -232,7 +157,7 @@ class LakeRead:
     def __init__(self, lake: LakeObjects, listings: "dict[str, Future[list[Listed]]]") -> None:
         self._lake = lake
         self._listings = listings
-        self._held: list[_Version] = []
+        self._held: list[Version] = []
         self._files: Future[dict[str, list[str]]] | None = None
         self.ended = False
         self.traffic = Traffic()
@@ -253,18 +178,19 @@ class LakeRead:
     def newest_day(self) -> date | None:
         """The last day that a stored bar can be of; None: no bar is stored."""
         bars = self._listings["bars_raw"].result() if "bars_raw" in self._listings else []
-        years = [one.year for one in bars if one.year]
+        years = [year for year in map(year_of, bars) if year]
         return date(max(years) + 1, 1, 1) - timedelta(days=1) if years else None
 
-    def fetch(self, since: date | None, as_of: date | None, limit: int | None) -> None:
+    def fetch(self, since: date | None, as_of: date | None, limit: int | None, wanted: Wanted | None = None) -> None:
         """Begin to fetch, once, what the lens shows.
 
         Args:
             since, as_of: the lens: partitions outside are left out.
             limit: bytes of bars to fetch at most; None: whatever it is.
+            wanted: what the query needs of the bars; None: everything.
         """
         if self._files is None:
-            self._files = self._lake.coordinate(self._fetch, since, as_of, limit)
+            self._files = self._lake.coordinate(self._fetch, since, as_of, limit, wanted)
 
     def files(self) -> dict[str, list[str]]:
         """The local files to read by relation; bars are left out where they are more than the limit.
@@ -277,23 +203,34 @@ class LakeRead:
         assert self._files is not None  # noqa: S101 (fetch comes first)
         return self._files.result()
 
-    def _fetch(self, since: date | None, as_of: date | None, limit: int | None) -> dict[str, list[str]]:
+    def _fetch(
+        self, since: date | None, as_of: date | None, limit: int | None, wanted: Wanted | None
+    ) -> dict[str, list[str]]:
         objects = {name: listing.result() for name, listing in self._listings.items()}
         self.traffic += Traffic(sum(max(1, -(-len(found) // _PAGE)) for found in objects.values()))
         if "bars_raw" in objects:
             bars = objects["bars_raw"] = _seen_through(objects["bars_raw"], since, as_of)
             if not bars:
                 raise self._lake.nothing_stored()
-            if limit is not None and sum(one.size for one in bars) > limit:
+            share = wanted.share if wanted else 1
+            if limit is not None and sum(one.size * (share if one.is_large else 1) for one in bars) > limit:
                 del objects["bars_raw"]
-        acquired = self._lake.acquire(one for found in objects.values() for one in found)
+        acquired = self._lake.acquire(
+            (one, wanted if name == "bars_raw" and one.is_large else None)
+            for name, found in objects.items()
+            for one in found
+        )
         self._held += [version for version, _ in acquired]
-        for version, is_new in acquired:
-            version.fetched.result()
-            if is_new:
-                self.traffic += Traffic(version.requests, 0, version.path.stat().st_size)
+        for _, fetched in acquired:
+            self.traffic += fetched.result()
         paths = {version.listed.key: str(version.path) for version, _ in acquired}
         return {name: [paths[one.key] for one in found] or stand_in(name) for name, found in objects.items()}
+
+
+def year_of(partition: Listed) -> int | None:
+    """The year that a partition's key names."""
+    found = re.search(r"/year=(\d+)/", partition.key)
+    return int(found.group(1)) if found else None
 
 
 def _seen_through(partitions: list[Listed], since: date | None, as_of: date | None) -> list[Listed]:
@@ -301,7 +238,8 @@ def _seen_through(partitions: list[Listed], since: date | None, as_of: date | No
     seen = [
         one
         for one in partitions
-        if one.year is None or ((since is None or one.year >= since.year) and (as_of is None or one.year <= as_of.year))
+        if (year := year_of(one)) is None
+        or ((since is None or year >= since.year) and (as_of is None or year <= as_of.year))
     ]
     return seen or partitions[-1:]
 
@@ -309,10 +247,6 @@ def _seen_through(partitions: list[Listed], since: date | None, as_of: date | No
 def stand_in(relation: str) -> list[str]:
     """What a relation that nothing is stored of reads: no rows, but the sessions known at release."""
     return [str(path) for path in sorted((sql_root() / "empty_lake").glob(RELATIONS[relation]))]
-
-
-def _etag(text: str | None) -> str:
-    return (text or "").strip('"')  # servers quote it here and not there
 
 
 def _close(pools: Iterable[ThreadPoolExecutor], folder: Path, process: int) -> None:

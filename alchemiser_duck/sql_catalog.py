@@ -4,6 +4,7 @@
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -147,6 +148,11 @@ def files_named_in(text: str) -> list[SqlFile]:
     return [file for file in built_in_files() if file.name in found]
 
 
+def code_words(files: Iterable[SqlFile]) -> set[str]:
+    """The words in the code of some files: no comments."""
+    return _words("\n".join(_NOT_NAMES.sub("", file.text) for file in files))
+
+
 @cache
 def _built_in_by_name() -> dict[str, SqlFile]:
     return {file.name: file for file in built_in_files()}
@@ -156,7 +162,7 @@ def _built_in_by_name() -> dict[str, SqlFile]:
 def _reads(name: str) -> frozenset[str]:
     """The built-in files that one of them names itself."""
     by_name = _built_in_by_name()
-    return frozenset(_words(_NOT_NAMES.sub("", by_name[name].text)) & by_name.keys())
+    return frozenset(code_words([by_name[name]]) & by_name.keys())
 
 
 def _words(text: str) -> set[str]:

@@ -16,6 +16,8 @@ set s3_session_token = '';
 set timezone = 'UTC';
 -- threads mostly wait for S3: one request in flight per thread
 set threads = 16;
+-- few actions are looked up among many bars by a sort, not one by one
+set asof_loop_join_threshold = 0;
 
 set variable s3_endpoint = coalesce(nullif(getenv('AWS_ENDPOINT_URL_S3'), ''), nullif(getenv('AWS_ENDPOINT_URL'), ''));
 

@@ -17,11 +17,12 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from alchemiser_duck import CachedMarketDataAdapter, DataRefreshService, MarketDataStore, Settings
+from alchemiser_duck import CachedMarketDataAdapter, DataRefreshService, MarketDataStore, Settings, corporate_actions
 from alchemiser_duck import exchange_calendar as calendar
 from alchemiser_duck.action_verification import verify
 from alchemiser_duck.alpaca_source import AlpacaSource
 from alchemiser_duck.corporate_actions import read_actions
+from alchemiser_duck.duckdb_session import DuckDBSession
 from alchemiser_duck.errors import BadParameter
 from alchemiser_duck.sandbox import Sandbox
 from alchemiser_duck.sandbox.alpaca_server import AlpacaServer
@@ -296,6 +297,18 @@ def test_malformed_rows_are_set_aside_with_their_reason() -> None:
     assert [action["id"] for action in actions] == [good["id"]]
     assert len(bad) == 8
     assert [bar.reason.rsplit(": ", 1)[1] for bar in bad][1:3] == ["rate is missing", "rate -1 is not above zero"]
+
+
+def test_actions_are_looked_up_among_bars_by_a_sort(stored_settings: Settings) -> None:
+    """DuckDB guesses that an Arrow table is small, and would compare each of 200,000 actions with every bar."""
+    session = DuckDBSession(stored_settings)
+    with session.read_ahead("bars_raw") as read:
+        read.fetch(None, None, None)
+        connection = session.connection(names="action_factors", files=read.files())
+        connection.register("given", corporate_actions.ACTION_SCHEMA.empty_table())
+        plan = connection.execute("explain from action_factors('given')").fetchall()[0][1]
+    assert "ASOF_JOIN" in plan
+    assert "NESTED_LOOP_JOIN" not in plan
 
 
 def test_suspects_are_named(settings: Settings) -> None:

@@ -13,7 +13,7 @@ import pytest
 from conftest import MORNING, bar_rows, bar_table
 from s3_proxy import Exchange, S3Proxy
 
-from alchemiser_duck import CachedMarketDataAdapter, MarketDataStore, Settings, lake_objects
+from alchemiser_duck import CachedMarketDataAdapter, MarketDataStore, Settings, lake_objects, object_versions
 from alchemiser_duck import exchange_calendar as calendar
 from alchemiser_duck.duckdb_session import DuckDBSession, Lens
 from alchemiser_duck.errors import StorageUnavailable
@@ -278,21 +278,122 @@ def test_years_that_the_lens_hides_are_not_fetched(counted: Settings, proxy: S3P
 def test_large_objects_come_in_parts_of_one_version(
     counted: Settings, proxy: S3Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = at(counted).bars(["AAPL"]).fetchall()
-    monkeypatch.setattr(lake_objects, "PART", 2000)
+    whole = at(counted).sql("from bars order by all").fetchall()
+    monkeypatch.setattr(object_versions, "PART", 2000)
     proxy.clear()
     adapter = at(counted)
-    assert adapter.bars(["AAPL"]).fetchall() == whole
+    assert adapter.sql("from bars order by all").fetchall() == whole
     assert adapter.last_query_stats is not None
     assert adapter.last_query_stats.requests == len(proxy.exchanges) > 3 * 3
     assert adapter.last_query_stats.bytes_received == sum(exchange.received for exchange in fetched(proxy))
+
+
+@pytest.fixture
+def many_row_groups(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A lake of large partitions, as small ones: thirty symbols, a row group for each two or so."""
+    monkeypatch.setattr("alchemiser_duck.market_data_store.ROW_GROUP_ROWS", 500)
+    rows = [row for n in range(30) for row in bar_rows(f"S{chr(65 + n)}", DAYS, 100.0 + n)]
+    MarketDataStore(settings).write_bars(bar_table(rows))
+    for name, value in {"PART": 10_000, "GAP": 0, "_FOOTER": 1000}.items():
+        monkeypatch.setattr(object_versions, name, value)
+    return settings
+
+
+def test_of_large_objects_come_the_columns_and_row_groups_that_are_needed(
+    many_row_groups: Settings, proxy: S3Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A footer, then what the query reads; the numbers are those of whole objects."""
+    counted = many_row_groups.model_copy(update={"endpoint_url": proxy.url})
+
+    def reads(adapter: CachedMarketDataAdapter) -> list[object]:
+        return [
+            adapter.get_bars("SF", "2Y"),
+            adapter.bars(["SC", "SZ"], start="2024-03-01", adjustment="raw").fetchall(),
+            adapter.latest("rsi").fetchall(),
+            adapter.indicators_table({"sma": {}, "obv": {}}, ["SB", "SY"]).fetchall(),
+            adapter.indicator("sma", n=3).fetchall(),
+            adapter.sql("select sum(open), sum(trade_count) from bars").fetchall(),
+        ]
+
+    adapter, took = at(counted), []
+    for read in (
+        lambda: adapter.get_bars("SF", "1Y"),
+        lambda: adapter.latest("sma", n=20),
+        lambda: adapter.sql("from bars"),
+    ):
+        read()
+        assert adapter.last_query_stats is not None
+        assert adapter.last_query_stats.bytes_received == sum(exchange.received for exchange in fetched(proxy))
+        assert adapter.last_query_stats.requests == len(proxy.exchanges)
+        took.append(adapter.last_query_stats.bytes_received)
+        proxy.clear()
+    assert took[0] < took[2] / 4
+    assert took[1] < took[2] / 2
+
+    by_parts = reads(at(counted))
+    monkeypatch.setattr(object_versions, "PART", 1 << 30)
+    assert reads(at(counted)) == by_parts
+
+
+def test_a_column_that_was_not_foreseen_costs_the_whole_object(many_row_groups: Settings) -> None:
+    """DuckDB does not decode a hole: the read looks again, at everything."""
+    session = DuckDBSession(many_row_groups)
+    query = "select sum(close), sum(open), count(distinct symbol) from bars_raw"
+    expected = session.snapshot(query).fetchall()
+    other = DuckDBSession(many_row_groups)
+    wanted = object_versions.Wanted(frozenset({"close"}), ("SA",))
+    assert other.snapshot("select sum(close) from bars_raw where symbol = 'SA'", wanted=wanted).fetchall()[0][0] > 0
+    assert other.snapshot(query, wanted=wanted).fetchall() == expected
+
+
+def test_parts_of_a_partition_that_is_replaced_meanwhile_are_of_one_version(
+    many_row_groups: Settings, proxy: S3Proxy
+) -> None:
+    counted = many_row_groups.model_copy(update={"endpoint_url": proxy.url})
+    adapter, store = at(counted), MarketDataStore(many_row_groups)
+    replaced = threading.Event()
+
+    def before(index: int, exchange: Exchange) -> None:
+        footers = [one for one in proxy.exchanges[:index] if "year%3D2025" in one.path]
+        if "year%3D2025" in exchange.path and footers and not replaced.is_set():
+            replaced.set()
+            store.write_bars(bar_table(bar_rows("SF", DAYS[-1:], 33.0)))
+
+    proxy.before = before
+    assert [float(bar.close) for bar in adapter.get_bars("SF", "1D")] == [33.0]
+    assert replaced.is_set()
+
+
+@pytest.mark.parametrize("knows_ranges", [True, False])
+def test_parts_need_no_server_that_knows_them(
+    many_row_groups: Settings, proxy: S3Proxy, monkeypatch: pytest.MonkeyPatch, knows_ranges: bool
+) -> None:
+    monkeypatch.setattr(S3Proxy, "knows_ranges", knows_ranges)
+    adapter = at(many_row_groups.model_copy(update={"endpoint_url": proxy.url}))
+    assert [float(bar.close) for bar in adapter.get_bars("SF", "1W")] == [105.0] * len(adapter.get_bars("SF", "1W"))
+    assert len(adapter.latest("sma", n=3)) == 30
+
+
+def test_many_threads_fill_one_object(many_row_groups: Settings) -> None:
+    adapter = at(many_row_groups)
+    results: dict[str, float] = {}
+
+    def read(symbol: str) -> None:
+        results[symbol] = float(adapter.get_bars(symbol, "1M")[-1].close)
+
+    threads = [threading.Thread(target=read, args=(f"S{chr(65 + n)}",)) for n in range(26)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == {f"S{chr(65 + n)}": 100.0 + n for n in range(26)}
 
 
 def test_parts_of_different_versions_are_not_mixed(
     counted: Settings, proxy: S3Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The object is replaced between its parts: it is fetched in one, and the answer is the new one."""
-    monkeypatch.setattr(lake_objects, "PART", 2000)
+    monkeypatch.setattr(object_versions, "PART", 2000)
     store = MarketDataStore(counted)
     replaced = threading.Event()
 
@@ -309,7 +410,7 @@ def test_parts_of_different_versions_are_not_mixed(
 def test_a_server_that_sends_no_parts_sends_the_whole(
     counted: Settings, proxy: S3Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lake_objects, "PART", 2000)
+    monkeypatch.setattr(object_versions, "PART", 2000)
     expected = at(counted).get_bars("AAPL", "1Y")
     monkeypatch.setattr(S3Proxy, "knows_ranges", False)
     assert at(counted).get_bars("AAPL", "1Y") == expected
@@ -331,6 +432,6 @@ def test_a_full_disk_says_so(counted: Settings, monkeypatch: pytest.MonkeyPatch)
     def full(*_: object) -> str:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(LakeObjects, "_in_one", full)
+    monkeypatch.setattr(object_versions.Version, "fetch", full)
     with pytest.raises(StorageUnavailable, match="No space left on device; free space, or set TMPDIR"):
         at(counted).get_bars("AAPL", "1Y")
