@@ -36,7 +36,7 @@ from alchemiser_duck.traffic import Traffic
 
 SCHEMA_VERSION = "1"
 
-ROW_GROUP_ROWS = 32_768
+ROW_GROUP_ROWS = 131_072
 """About 130 symbols of one year: one symbol's year costs at most two row groups, a universe's few requests."""
 
 SESSIONS_KEY = "sessions/sessions.parquet"

@@ -1,7 +1,7 @@
--- ema_look_back: bars before a row after which an exponential average over n bars remembers less than 1e-14.
+-- ema_look_back: bars before a row after which an exponential average over n bars remembers less than 1e-12.
 create or replace macro ema_look_back(n) as (
 
-    n + ceil(ln(1e-14) / ln(greatest(1 - 2.0 / (n + 1), 1e-14)))
+    n + ceil(ln(1e-12) / ln(greatest(1 - 2.0 / (n + 1), 1e-12)))
 
 );
 
