@@ -27,13 +27,16 @@ from alchemiser_duck.errors import (
     StorageError,
     UnknownSymbol,
 )
-from alchemiser_duck.indicator_panel import BARS_BEFORE, KEYS, PanelEntry, panel, panel_in_order
 from alchemiser_duck.lake_objects import NARROW, WIDE, LakeRead
 from alchemiser_duck.object_versions import VALUES, Wanted
 from alchemiser_duck.settings import Settings
 from alchemiser_duck.side_by_side import InOrder
 from alchemiser_duck.sql_catalog import (
+    AT_THE_END,
+    BARS_BEFORE,
+    KEYS,
     IndicatorCall,
+    PanelEntry,
     SqlFile,
     built_in_files,
     code_words,
@@ -44,7 +47,6 @@ from alchemiser_duck.sql_catalog import (
 from alchemiser_duck.sql_text import Scalar, identifier, literal, literal_list, where
 from alchemiser_duck.suggestions import did_you_mean
 from alchemiser_duck.traffic import QueryStats
-from alchemiser_duck.window_aggregates import NEEDS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -310,6 +312,8 @@ class CachedMarketDataAdapter:
             return self._newest(entries, calls, symbols, source, ahead)
 
         def query(some: Sequence[str] | None) -> str:
+            from alchemiser_duck.indicator_panel import panel  # sqlglot takes 0.1 s to import
+
             return panel(entries(), source, _symbol_condition(some))
 
         return self._between(calls, entries, query, symbols, start, end, source, ahead)
@@ -433,6 +437,8 @@ class CachedMarketDataAdapter:
         Args:
             entries, query: what is wanted, and the SELECT of it for some symbols with plain windows.
         """
+        from alchemiser_duck.indicator_panel import panel_in_order
+
         first, last = _range(start, end)
         times = [f"timestamp >= {literal(_midnight(first))}"] if first else []
         times += [f"timestamp < {literal(_midnight(last + timedelta(days=1)))}"] if last else []
@@ -462,6 +468,8 @@ class CachedMarketDataAdapter:
         ahead: LakeRead,
     ) -> "DuckDBPyRelation":
         """The newest row of each symbol."""
+        from alchemiser_duck.indicator_panel import panel
+
         recent = f"timestamp >= newest_seen - interval {RECENT.days} day"
 
         def select(some: Sequence[str] | None, *, counted: bool) -> str:  # noqa: ARG001 (it counts in any case)
@@ -653,7 +661,7 @@ def _labels(wanted: IndicatorCall, columns: Sequence[str], *, several: bool) -> 
 
 def _names(wanted: Sequence[IndicatorCall], source: str) -> str:
     """The names of the layer that a query of some indicators is made of."""
-    return " ".join([source, NEEDS, *(one.file.name for one in wanted)])
+    return " ".join([source, AT_THE_END, *(one.file.name for one in wanted)])
 
 
 def _columns_read(wanted: Sequence[IndicatorCall], source: str) -> frozenset[str] | None:

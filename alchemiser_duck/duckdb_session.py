@@ -228,6 +228,8 @@ class DuckDBSession:
                     current.fetch(lens.since, lens.as_of, most, wanted)
                     self.connection(names=defines)  # opens while S3 answers
                     if isinstance(query, InOrder):
+                        import numpy  # noqa: F401 (needed later, and takes 0.1 s)
+
                         self._stream(defines)
                     return self._run(statement, defines, current, over_s3=over_s3)
             except QueryFailed as problem:

@@ -13,29 +13,17 @@ from functools import cache
 import sqlglot
 from sqlglot import exp
 
-from alchemiser_duck.sql_catalog import IndicatorCall, SqlFile, built_in_files
+from alchemiser_duck.sql_catalog import BARS_BEFORE, KEYS, PanelEntry, SqlFile, built_in_files
 from alchemiser_duck.sql_linter import Definition, read, resolved_window
 from alchemiser_duck.sql_text import identifier, where
 from alchemiser_duck.window_aggregates import at_last_row, is_windowed
 from alchemiser_duck.window_lags import BAR_NUMBER, NotByLagsError, WindowLags
-
-KEYS = ("symbol", "timestamp")
-BARS_BEFORE = "bars_before"
 
 _BARS_AFTER = """
     count(*) over (partition by symbol order by timestamp rows between unbounded preceding and unbounded following)
     - row_number() over (partition by symbol order by timestamp)
 """
 _PLAIN_SELECT = {"kind", "hint", "expressions", "from_", "where", "windows", "with_"}
-
-
-@dataclass(frozen=True)
-class PanelEntry:
-    """One indicator of a panel."""
-
-    call: IndicatorCall
-    columns: Mapping[str, str]
-    """column of the indicator: its name in the panel"""
 
 
 def panel(entries: Sequence[PanelEntry], source: str, conditions: Sequence[str], *, newest: bool = False) -> str:

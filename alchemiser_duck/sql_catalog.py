@@ -4,7 +4,7 @@
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -12,6 +12,13 @@ from pathlib import Path
 from alchemiser_duck.errors import SettingsError, UnknownIndicator
 from alchemiser_duck.sql_text import identifier, literal
 from alchemiser_duck.suggestions import did_you_mean
+
+KEYS = ("symbol", "timestamp")
+"""The first columns of every indicator."""
+BARS_BEFORE = "bars_before"
+"""The column that says how many bars precede a row in what was read."""
+AT_THE_END = "decayed_sum_at_end"
+"""The function that the newest row of a panel needs, whatever its indicators are."""
 
 _READ = re.compile(r"^\.read sql/(\S+)$", re.MULTILINE)
 _SIGNATURE = re.compile(
@@ -119,6 +126,15 @@ class IndicatorCall:
             arguments["source"] = literal(source)
         listed = ", ".join(f"{identifier(name)} := {value}" for name, value in arguments.items())
         return f"{identifier(self.file.name)}({listed})"
+
+
+@dataclass(frozen=True)
+class PanelEntry:
+    """One indicator of a panel."""
+
+    call: IndicatorCall
+    columns: Mapping[str, str]
+    """column of the indicator: its name in the panel"""
 
 
 @cache

@@ -9,11 +9,8 @@ from functools import cache
 import sqlglot
 from sqlglot import exp
 
-from alchemiser_duck.sql_catalog import SqlFile, built_in_files
+from alchemiser_duck.sql_catalog import AT_THE_END, SqlFile, built_in_files
 from alchemiser_duck.sql_linter import function_name, windowed_functions
-
-NEEDS = "decayed_sum_at_end"
-"""The functions of the layer that the aggregates call."""
 
 _IN_ANY_ORDER = frozenset(
     {"avg", "count", "max", "median", "min", "sum"}
@@ -119,7 +116,7 @@ def _decayed_sum(call: exp.Anonymous, rows_after: str, columns: Mapping[str, exp
     arguments = decayed_sum_arguments(call, columns)
     if arguments is None:
         return None
-    return exp.Anonymous(this=NEEDS, expressions=[*arguments, exp.column(rows_after)])
+    return exp.Anonymous(this=AT_THE_END, expressions=[*arguments, exp.column(rows_after)])
 
 
 def _unwrapped(value: exp.Expr) -> exp.Expr:

@@ -13,9 +13,9 @@ from references import references
 
 from alchemiser_duck import CachedMarketDataAdapter, Settings
 from alchemiser_duck.errors import BadParameter, UnknownIndicator
-from alchemiser_duck.indicator_panel import PanelEntry, panel, panel_in_order
+from alchemiser_duck.indicator_panel import panel, panel_in_order
 from alchemiser_duck.side_by_side import InOrder, run
-from alchemiser_duck.sql_catalog import IndicatorCall, built_in_files, indicator_files
+from alchemiser_duck.sql_catalog import IndicatorCall, PanelEntry, built_in_files, indicator_files
 from alchemiser_duck.sql_text import literal
 
 FILES = indicator_files(None)

@@ -107,7 +107,7 @@ def test_the_top_level_is_what_was_agreed() -> None:
 
 def test_importing_the_package_stays_light() -> None:
     """What costs a second (pandas through the calendar and alpaca-py, boto3) waits until it is used."""
-    heavy = ("pandas", "alpaca", "boto3", "exchange_calendars", "moto")
+    heavy = ("sqlglot", "pandas", "alpaca", "boto3", "exchange_calendars", "moto")
     code = f"import sys, alchemiser_duck; print([name for name in {heavy} if name in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.strip() == "[]"
