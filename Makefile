@@ -26,7 +26,9 @@ bench-sql: $(DEV) ## measure indicators beside polars, and what adjustment costs
 	$(BIN)/python tests/benchmarks/indicators.py
 	$(BIN)/python tests/benchmarks/adjustment.py
 
-bench-scale: $(DEV) ## measure how backfill and reads grow, up to 11,000 symbols
+bench-scale: $(DEV) ## measure W1 with 5,000 symbols, and how backfill and reads grow, up to 11,000
+	$(BIN)/python tests/benchmarks/workloads.py --symbols 5000 --years 10 --workloads w1,w1_again \
+		--contenders "alchemiser-duck|polars|pyarrow + TA-Lib"
 	$(BIN)/python tests/benchmarks/scale.py
 
 check: lint types contracts template test slow ## lint, types, import contracts, template, all tests: what CI runs

@@ -37,6 +37,8 @@ NARROW = 32 * MEBIBYTE
 """A read of a few symbols fetches objects up to this in all: more of them than it needs is cheaper than round trips."""
 WIDE = 192 * MEBIBYTE
 """A read of many symbols needs most of each object: two years of the whole US market are 140 MiB."""
+SPARED = 16 * MEBIBYTE
+"""A read that needs this much less than whole partitions fetches their parts: that takes one more round trip."""
 KEPT = 256 * MEBIBYTE
 """How much stays on disk between reads."""
 
@@ -212,13 +214,14 @@ class LakeRead:
             bars = objects["bars_raw"] = _seen_through(objects["bars_raw"], since, as_of)
             if not bars:
                 raise self._lake.nothing_stored()
+            whole = sum(one.size for one in bars)
             share = wanted.share if wanted else 1
-            if limit is not None and sum(one.size * (share if one.is_large else 1) for one in bars) > limit:
+            if whole * (1 - share) < SPARED:
+                wanted, share = None, 1
+            if limit is not None and whole * share > limit:
                 del objects["bars_raw"]
         acquired = self._lake.acquire(
-            (one, wanted if name == "bars_raw" and one.is_large else None)
-            for name, found in objects.items()
-            for one in found
+            (one, wanted if name == "bars_raw" else None) for name, found in objects.items() for one in found
         )
         self._held += [version for version, _ in acquired]
         for _, fetched in acquired:

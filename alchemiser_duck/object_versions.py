@@ -1,7 +1,7 @@
 """One version of an object of the lake as a local file: all of it, or the parts that were needed so far.
 
-Of a large partition most reads need a few columns, or a few symbols: its footer says where they are, and they go to the
-same places in a sparse file of the same size. DuckDB cannot take a hole for data: it refuses to decode it.
+Of a partition most reads need a few columns, or a few symbols: its footer says where they are, and they go to the same
+places in a sparse file of the same size. DuckDB cannot take a hole for data: it refuses to decode it.
 """
 
 import os
@@ -48,11 +48,6 @@ class Listed:
     key: str
     etag: str
     size: int
-
-    @property
-    def is_large(self) -> bool:
-        """Whether it comes in parts: all of them, or those that are needed."""
-        return self.size > PART
 
 
 @dataclass(frozen=True)
@@ -132,7 +127,7 @@ class Version:
         if self._etag is not None:
             return 0
         requests = 0
-        if self.listed.is_large:
+        if self.listed.size > PART:
             ranges = [(start, min(start + PART, self.listed.size)) for start in range(0, self.listed.size, PART)]
             requests = len(ranges)
             if self._ranges(store, pool, ranges):

@@ -68,7 +68,8 @@ def _parts(starts: "np.ndarray[Any, np.dtype[np.int64]]", rows: int) -> list[tup
     """First row and row after the last of each part: as many as there are cores, of whole symbols."""
     import numpy as np
 
-    count = max(1, min(len(os.sched_getaffinity(0)), rows // ROWS_IN_A_PART))
-    first = [starts[np.searchsorted(starts, rows * part // count)] for part in range(count)] if rows else [0]
-    bounds = [*sorted({int(one) for one in first}), rows]
-    return list(pairwise(bounds))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = max(1, min(cores, rows // ROWS_IN_A_PART))
+    begun = np.searchsorted(starts, [rows * part // count for part in range(count)])
+    bounds = sorted({0, *(int(starts[symbol]) for symbol in begun if symbol < len(starts)), rows})
+    return list(pairwise(bounds)) or [(0, 0)]

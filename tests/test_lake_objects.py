@@ -296,6 +296,7 @@ def many_row_groups(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Sett
     MarketDataStore(settings).write_bars(bar_table(rows))
     for name, value in {"PART": 10_000, "GAP": 0, "_FOOTER": 1000}.items():
         monkeypatch.setattr(object_versions, name, value)
+    monkeypatch.setattr(lake_objects, "SPARED", 0)
     return settings
 
 
@@ -331,7 +332,7 @@ def test_of_large_objects_come_the_columns_and_row_groups_that_are_needed(
     assert took[1] < took[2] / 2
 
     by_parts = reads(at(counted))
-    monkeypatch.setattr(object_versions, "PART", 1 << 30)
+    monkeypatch.setattr(lake_objects, "SPARED", 1 << 30)
     assert reads(at(counted)) == by_parts
 
 

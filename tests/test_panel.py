@@ -11,7 +11,7 @@ from bar_cases import awkward_bars, bar_relation
 from conftest import MORNING
 from references import references
 
-from alchemiser_duck import CachedMarketDataAdapter, Settings
+from alchemiser_duck import CachedMarketDataAdapter, Settings, side_by_side
 from alchemiser_duck.errors import BadParameter, UnknownIndicator
 from alchemiser_duck.indicator_panel import panel, panel_in_order
 from alchemiser_duck.side_by_side import InOrder, run
@@ -129,6 +129,25 @@ def test_lags_over_sorted_rows_equal_windows(
             numbers = [column.fill_null(0).cast(pa.float64()).to_numpy() for column in (got, expected)]
             np.testing.assert_allclose(*numbers, rtol=1e-9, atol=1e-7, err_msg=label)
     assert by_windows == BY_WINDOWS
+
+
+@pytest.mark.parametrize("sizes", [[], [1], [7], [3, 1], [1, 9, 1], [50, 1], [1, 50], [2] * 40])
+def test_parts_are_of_whole_symbols(sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the symbols' sizes are, every row is in one part, and each part begins with a symbol's first bar."""
+    monkeypatch.setattr(side_by_side, "ROWS_IN_A_PART", 1)
+    symbols = [f"S{number:02}" for number, size in enumerate(sizes) for _ in range(size)]
+    rows = pa.table({"symbol": pa.array(symbols, pa.string()), "timestamp": pa.array(range(len(symbols)), pa.int64())})
+    asked = InOrder("", lambda most_bars, _: f"select *, {most_bars} as most, lag(bar_number) over () as before "
+                    "from rows_in_order")  # fmt: skip
+    result = run(asked, rows, duckdb.connect(":memory:", config={"threads": 1}).cursor)
+    assert result.select(["symbol", "timestamp"]).equals(rows)
+    assert result["bar_number"].to_pylist() == [number + 1 for size in sizes for number in range(size)]
+    assert set(result["most"].to_pylist()) == ({max(sizes)} if sizes else set())
+    begun = [
+        number for number, before in zip(result["bar_number"], result["before"], strict=True) if not before.is_valid
+    ]
+    assert min(1, len(sizes)) <= len(begun) <= len(sizes)
+    assert all(number.as_py() == 1 for number in begun)
 
 
 def test_the_newest_row_slides_no_frame(con: duckdb.DuckDBPyConnection) -> None:

@@ -197,9 +197,9 @@ class Arena:
         return worst
 
 
-def contest(arena: Arena, workload: str) -> list[Measured]:
+def contest(arena: Arena, workload: str, contenders: list[str]) -> list[Measured]:
     arena.run(REFERENCE, workload)
-    entered = [contender for contender in CONTENDERS if hasattr(contender, workload)]
+    entered = [one for one in CONTENDERS if hasattr(one, workload) and one.name in contenders]
     for contender in entered[1:]:
         arena.run(contender, workload)
         if (difference := arena.difference(contender)) > 1e-8:
@@ -219,6 +219,7 @@ def main() -> int:
     parser.add_argument("--workloads", default=",".join(WORKLOADS))
     parser.add_argument("--symbols", type=int, default=500)
     parser.add_argument("--years", type=int, default=20)
+    parser.add_argument("--contenders", default="|".join(one.name for one in CONTENDERS), help="names, | between them")
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
     os.environ.update(KEYS)
@@ -232,7 +233,7 @@ def main() -> int:
             proxy.before = lambda *_: time.sleep(ROUND_TRIP)
             arena = Arena(proxy, symbols, Path(folder))
             for workload in chosen.workloads.split(","):
-                found = contest(arena, workload)
+                found = contest(arena, workload, chosen.contenders.split("|"))
                 fastest = min(one.seconds for one in found if one.contender != CONTENDERS[0].name)
                 for one in found:
                     sys.stdout.write(
