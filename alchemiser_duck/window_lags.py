@@ -6,6 +6,7 @@ one after the other, and what is far smaller than its neighbours is not lost to 
 """
 
 from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass
 
 import sqlglot
 from sqlglot import exp
@@ -148,43 +149,26 @@ class WindowLags:
 
     def _sum(self, x: exp.Expr, rows: int) -> exp.Expr:
         """The sum over the last rows of a column that is never null."""
-        powers = {1: x}
-        size = 1
-        while size * 2 <= rows:
-            powers[2 * size] = self._plus(powers[size], powers[size], size)
-            size *= 2
-        total, covered = powers[size], size
-        while covered < rows:
-            size = 1 << ((rows - covered).bit_length() - 1)
-            total = self._plus(total, powers[size], covered)
-            covered += size
-        return total
 
-    def _plus(self, near: exp.Expr, far: exp.Expr, rows: int) -> exp.Expr:
-        return self._column(_parsed(f"{_sql(near)} + {_sql(self._back(far, rows, otherwise='0'))}"))
+        def both(near: "_Frame", far: "_Frame") -> exp.Expr:
+            back = self._back(far.value, near.rows, otherwise="0")
+            return self._column(_parsed(f"{_sql(near.value)} + {_sql(back)}"))
+
+        return _put_together(rows, x, both)
 
     def _squares(self, x: exp.Expr, rows: int) -> exp.Expr:
         """The sum of squared deviations from the mean over the last rows.
 
         source: Chan, Golub, LeVeque, Updating Formulae and a Pairwise Algorithm for Computing Sample Variances (1979)
         """
-        powers = {1: self._column(_parsed("0::double"))}
-        size = 1
-        while size * 2 <= rows:
-            powers[2 * size] = self._squares_of_both(x, (size, powers[size]), (size, powers[size]))
-            size *= 2
-        covered, total = size, powers[size]
-        while covered < rows:
-            size = 1 << ((rows - covered).bit_length() - 1)
-            total = self._squares_of_both(x, (covered, total), (size, powers[size]))
-            covered += size
-        return total
+        nothing = self._column(_parsed("0::double"))
+        return _put_together(rows, nothing, lambda near, far: self._squares_of_both(x, near, far))
 
-    def _squares_of_both(self, x: exp.Expr, near: tuple[int, exp.Expr], far: tuple[int, exp.Expr]) -> exp.Expr:
-        """Of the last rows and of those before them: how many they are, and their own squares."""
-        values, rows, more = self._or_zero(x), near[0], far[0]
-        total, squares = _sql(self._sum(values, rows)), _sql(near[1])
-        far_total, far_squares = (_sql(self._far_back(one, rows)) for one in (self._sum(values, more), far[1]))
+    def _squares_of_both(self, x: exp.Expr, near: "_Frame", far: "_Frame") -> exp.Expr:
+        """The squares over two frames, one before the other, from the squares over each."""
+        values, rows, more = self._or_zero(x), near.rows, far.rows
+        total, squares = _sql(self._sum(values, rows)), _sql(near.value)
+        far_total, far_squares = (_sql(self._far_back(one, rows)) for one in (self._sum(values, more), far.value))
         missing = self._missing(x)
         if missing is None:
             count, far_count = _sql(self._count(x, rows)), _sql(self._far_back(self._count(x, more), rows))
@@ -254,6 +238,30 @@ class WindowLags:
             column = self._column(_parsed(f"lag({_sql(column)}, {step}) over ()"))
             gone += step
         return column
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """The last so many rows, and what a window gives over them."""
+
+    rows: int
+    value: exp.Expr
+
+
+def _put_together(rows: int, single: exp.Expr, both: Callable[[_Frame, _Frame], exp.Expr]) -> exp.Expr:
+    """The value over the last rows, from that of a single one and of frames of 2, 4, 8, … rows.
+
+    Args:
+        both: the value over a frame and the one before it.
+    """
+    powers = [_Frame(1, single)]
+    while powers[-1].rows * 2 <= rows:
+        powers.append(_Frame(powers[-1].rows * 2, both(powers[-1], powers[-1])))
+    total = powers.pop()
+    for power in reversed(powers):
+        if rows - total.rows >= power.rows:
+            total = _Frame(total.rows + power.rows, both(total, power))
+    return total.value
 
 
 def _frame(spec: exp.Expr | None, longest: int) -> tuple[int, int]:
