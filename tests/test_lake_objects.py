@@ -336,6 +336,18 @@ def test_of_large_objects_come_the_columns_and_row_groups_that_are_needed(
     assert reads(at(counted)) == by_parts
 
 
+def test_a_universe_over_httpfs_gives_the_same(many_row_groups: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too much to fetch: DuckDB reads ranges of the lake, and lags compute the same from them."""
+    asked = {"sma": {"n": 20}, "rsi": {}}
+    expected = at(many_row_groups).indicators_table(asked).fetchall()
+    monkeypatch.setattr("alchemiser_duck.cached_market_data_adapter.WIDE", -1)
+    adapter = at(many_row_groups)
+    assert adapter.indicators_table(asked).fetchall() == expected
+    assert list(adapter._session._lake().folder.rglob("bars.parquet")) == []
+    assert adapter.last_query_stats is not None
+    assert adapter.last_query_stats.requests > 3
+
+
 def test_a_column_that_was_not_foreseen_costs_the_whole_object(many_row_groups: Settings) -> None:
     """DuckDB does not decode a hole: the read looks again, at everything."""
     session = DuckDBSession(many_row_groups)
