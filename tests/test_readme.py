@@ -35,7 +35,7 @@ def test_the_session_runs_as_printed(tmp_path: Path) -> None:
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / ".venv").symlink_to(Path(sys.executable).parent.parent)
     python = block("has it too", "python").replace("\nadapter.", "\nassert adapter.")
-    assert python.count("\nassert adapter.") == 8
+    assert python.count("\nassert adapter.") == 9
     session = f"{block('## Try it', 'sh')}\npython - <<'EOF'\n{python}\nprint('python is done')\nEOF\nkill %1\n"
     ended = subprocess.run(
         ["bash", "-mec", session],
