@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import duckdb
@@ -234,12 +235,18 @@ def by_year(bars: pa.Table, dates: pa.ChunkedArray) -> Iterator[tuple[int, pa.Ta
         yield year, bars.filter(pc.equal(years, year)) if len(distinct) > 1 else bars
 
 
-def _connect() -> duckdb.DuckDBPyConnection:
-    """DuckDB for one merge: what a large partition needs beyond the limit goes to disk."""
-    spill = Path(tempfile.gettempdir()) / f"alchemiser-duck-merge-{os.getpid()}"
+@cache
+def _database(process: int) -> duckdb.DuckDBPyConnection:
+    """DuckDB for the merges of a process: what a large partition needs beyond the limit goes to disk."""
+    spill = Path(tempfile.gettempdir()) / f"alchemiser-duck-merge-{process}"
     con = duckdb.connect(":memory:", config={"memory_limit": MERGE_MEMORY, "temp_directory": str(spill)})
-    con.execute("set timezone = 'UTC'")
+    con.execute("set global timezone = 'UTC'")
     return con
+
+
+def _connect() -> duckdb.DuckDBPyConnection:
+    """A connection for one merge; it takes its tables with it when it closes."""
+    return _database(os.getpid()).cursor()
 
 
 def _first_value(con: duckdb.DuckDBPyConnection, query: str) -> int:

@@ -2,6 +2,7 @@
 
 import io
 import threading
+import time
 from collections.abc import Callable
 from datetime import date, timedelta
 
@@ -111,8 +112,13 @@ def test_drop_removes_a_symbol_and_nothing_else(settings: Settings) -> None:
     assert MarketDataStore(settings).write_bars(bar_table(bar_rows("AAPL", DAYS_2024))).changes["AAPL"].added == 2
 
 
-def test_writers_that_race_for_one_partition_lose_nothing(settings: Settings) -> None:
+def test_writers_that_race_for_one_partition_lose_nothing(
+    make_settings: Callable[..., Settings], proxy: S3Proxy
+) -> None:
     """Twelve writers start together on a partition that does not exist; every bar of each is there at the end."""
+    settings = make_settings(AWS_ENDPOINT_URL_S3=proxy.url)
+    # the first PUTs take so long that everybody has read by then
+    proxy.before = lambda index, exchange: time.sleep(0.2) if exchange.method == "PUT" and index < 24 else None
     days = [date(2025, 1, 2) + timedelta(days=i) for i in range(20)]
     barrier = threading.Barrier(12)
     attempts = []
