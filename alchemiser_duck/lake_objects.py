@@ -2,8 +2,8 @@
 
 Over httpfs a read is a chain of round trips (list, footer, column chunks) and can meet an object that is being
 replaced. Whole objects take one list and one GET each, all under way at once, and cannot be torn: a writer replaces an
-object in one step. Of large partitions the needed columns and row groups come, on condition of the ETag. What would be
-too much to fetch stays on S3, where DuckDB reads the ranges that it needs.
+object in one step. Where that spares much, only the needed columns and row groups come, on condition of the ETag. What
+would be too much to fetch stays on S3, where DuckDB reads the ranges that it needs.
 """
 
 import os
