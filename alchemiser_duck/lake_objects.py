@@ -42,7 +42,7 @@ SPARED = 16 * MEBIBYTE
 KEPT = 256 * MEBIBYTE
 """How much stays on disk between reads."""
 
-REQUESTS_AT_ONCE = 16
+REQUESTS_AT_ONCE = 32
 _PAGE = 1000
 """Keys in one answer to a list."""
 

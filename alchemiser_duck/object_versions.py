@@ -9,17 +9,14 @@ import shutil
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor, wait
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-import duckdb
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from alchemiser_duck.sql_text import literal
 from alchemiser_duck.traffic import Traffic
 
 PART = 8 << 20
@@ -205,36 +202,21 @@ def etag(text: str | None) -> str:
     return (text or "").strip('"')
 
 
-@cache
-def _reader() -> duckdb.DuckDBPyConnection:
-    return duckdb.connect(":memory:", config={"threads": 1})
-
-
 def _chunks(path: Path) -> list[_Chunk]:
     """The column chunks of a Parquet file of which the footer is here."""
-    rows = (
-        _reader()
-        .cursor()
-        .execute(
-            f"""
-            with chunks as (from parquet_metadata({literal(str(path))})),
-            symbols as (
-                select row_group_id, stats_min_value as first, stats_max_value as last
-                from chunks
-                where path_in_schema = 'symbol'
-            )
-            select
-                path_in_schema,
-                least(data_page_offset, nullif(dictionary_page_offset, 0)) as start,
-                start + total_compressed_size as after,
-                first,
-                last
-            from chunks left join symbols using (row_group_id)
-            """
-        )
-        .fetchall()
-    )
-    return [_Chunk(column, start, end, (first, last)) for column, start, end, first, last in rows]
+    import pyarrow.parquet as pq
+
+    footer = pq.read_metadata(path)
+    chunks = []
+    for number in range(footer.num_row_groups):
+        group = footer.row_group(number)
+        columns = {one.path_in_schema: one for one in map(group.column, range(group.num_columns))}
+        known = columns["symbol"].statistics if "symbol" in columns else None
+        symbols = (known.min, known.max) if known is not None and known.has_min_max else (None, None)
+        for name, one in columns.items():
+            start = one.dictionary_page_offset or one.data_page_offset
+            chunks.append(_Chunk(name, start, start + one.total_compressed_size, symbols))
+    return chunks
 
 
 def _may_hold(chunk: _Chunk, symbols: Iterable[str] | None) -> bool:

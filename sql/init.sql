@@ -41,6 +41,7 @@ set variable market_data = 'sql/empty_lake';
 .read sql/relations/corporate_action_overrides.sql
 .read sql/relations/action_factors.sql
 .read sql/relations/adjustments.sql
+.read sql/relations/adjustments_by_year.sql
 .read sql/relations/bars.sql
 .read sql/relations/bars_split.sql
 .read sql/relations/corporate_action_suspects.sql

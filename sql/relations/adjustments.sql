@@ -9,13 +9,12 @@ create or replace view adjustments as
 
     with
 
-    listed as (
+    -- one list, sorted as a whole: a list with an order of its own for each column is four times as slow
+    counted as (
 
         select
             symbol,
-            list(ex_date order by ex_date desc, id) as ex_dates,
-            list(price_factor order by ex_date desc, id) as price_factors,
-            list(split_factor order by ex_date desc, id) as split_factors
+            list_reverse_sort(list(struct_pack(ex_date, id, price_factor, split_factor))) as actions
 
         from corporate_actions
 
@@ -24,6 +23,18 @@ create or replace view adjustments as
             and (getvariable('since') is null or ex_date > getvariable('since')::date)
 
         group by symbol
+
+    ),
+
+    listed as (
+
+        select
+            symbol,
+            list_transform(actions, lambda action: action.ex_date) as ex_dates,
+            list_transform(actions, lambda action: action.price_factor) as price_factors,
+            list_transform(actions, lambda action: action.split_factor) as split_factors
+
+        from counted
 
     ),
 

@@ -17,8 +17,9 @@ create or replace view bars as
 
     from bars_raw
 
-    left join adjustments
+    left join adjustments_by_year as adjustments
         on bars_raw.symbol = adjustments.symbol
+        and greatest(year(bars_raw.date), 2000) = adjustments.year
         and bars_raw.date >= adjustments.valid_from
         and bars_raw.date < adjustments.valid_to;
 
