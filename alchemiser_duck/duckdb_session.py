@@ -228,7 +228,8 @@ class DuckDBSession:
                     current.fetch(lens.since, lens.as_of, most, wanted)
                     self.connection(names=defines)  # opens while S3 answers
                     if isinstance(query, InOrder):
-                        import numpy  # noqa: F401 (needed later, and takes 0.1 s)
+                        import pyarrow.compute  # needed later, and takes 0.1 s
+                        import pyarrow.dataset  # noqa: F401 (DuckDB needs it to read Arrow)
 
                         self._stream(defines)
                     return self._run(statement, defines, current, over_s3=over_s3)
@@ -273,12 +274,11 @@ class DuckDBSession:
     def _run_in_order(
         self, asked: InOrder, names: str | None, connection: DuckDBPyConnection, *, ranges: bool
     ) -> DuckDBPyRelation:
-        sorted_rows = f"from ({asked.rows}) order by symbol, timestamp"
         with translated(self._settings):
             if ranges:
-                rows = self._result(connection, sorted_rows, None, ranges=ranges).to_arrow_table()
+                rows = self._result(connection, asked.rows, None, ranges=ranges).to_arrow_table()
             else:
-                rows = connection.sql(sorted_rows).to_arrow_table()
+                rows = connection.sql(asked.rows).to_arrow_table()
             return connection.from_arrow(run_side_by_side(asked, rows, lambda: self._stream(names)))
 
     def _result(

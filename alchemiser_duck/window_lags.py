@@ -102,7 +102,7 @@ class WindowLags:
         if name == "count":
             return self._count(x, rows)
         if name in ("max", "min"):
-            return self._extreme(self._column(x), rows, "greatest" if name == "max" else "least")
+            return self._extreme(self._column(x), rows, "<" if name == "max" else ">")
         if name in ("sum", "avg"):
             count, total = self._count(x, rows), self._sum(self._or_zero(x), rows)
             value = f"{_sql(total)} / {_sql(count)}" if name == "avg" else _sql(total)
@@ -126,7 +126,10 @@ class WindowLags:
         missing = self._missing(x)
         if missing is None:
             return self._sum(self._column(_parsed(f"case when {_sql(x)} is null then 0 else 1 end")), rows)
-        return self._column(_parsed(f"least(greatest({BAR_NUMBER} - {missing}, 0), {rows})"))
+        if not missing:
+            return self._column(_parsed(f"case when {BAR_NUMBER} < {rows} then {BAR_NUMBER} else {rows} end"))
+        some = f"when {BAR_NUMBER} > {missing} then {BAR_NUMBER} - {missing} else 0"
+        return self._column(_parsed(f"case when {BAR_NUMBER} >= {rows + missing} then {rows} {some} end"))
 
     def _or_zero(self, x: exp.Expr) -> exp.Expr:
         return self._column(x if self._missing(x) == 0 else _parsed(f"coalesce({_sql(x)}, 0)"))
@@ -183,26 +186,37 @@ class WindowLags:
         ratio = "" if rows == more else f"* ({rows} / {more})"
         apart = _sql(self._column(_parsed(f"{total} - {far_total} {ratio}")))
         scale = more / rows / (rows + more)
+        between = f"{apart} * {apart} * {scale!r}::double"
+        inside = f"{squares} + {far_squares} + " if rows > 1 else ""
         some = f"{BAR_NUMBER} > {rows} and {far_count} > 0"
         both = f"({count} * {far_count} / ({count} + {far_count}))"
         return self._column(
             _parsed(
-                f"case when {complete} then {squares} + {far_squares} + {apart} * {apart} * {scale!r}::double "
+                f"case when {complete} then {inside}{between} "
                 f"when {some} and {count} > 0 then {squares} + {far_squares} + "
                 f"pow({total} / {count} - {far_total} / {far_count}, 2) * {both} "
                 f"when {some} then {far_squares} else {squares} end"
             )
         )
 
-    def _extreme(self, x: exp.Expr, rows: int, choose: str) -> exp.Expr:
-        """The greatest or least over the last rows; that some of them count twice does not matter."""
+    def _extreme(self, x: exp.Expr, rows: int, compare: str) -> exp.Expr:
+        """The greatest or least over the last rows; that some of them count twice does not matter.
+
+        Args:
+            compare: how what is better compares with a value: a NaN is greater than any.
+        """
+
+        def either(back: int) -> exp.Expr:
+            # greatest() and least() are slow
+            is_there, far, near = _sql(self._is_there(back)), _sql(self._far_back(x, back)), _sql(x)
+            better = f"{near} {compare} {far} or {near} is null"
+            return self._column(_parsed(f"case when {is_there} and ({better}) then {far} else {near} end"))
+
         size = 1
         while size * 2 <= rows:
-            x = self._column(_parsed(f"{choose}({_sql(x)}, {_sql(self._back(x, size))})"))
+            x = either(size)
             size *= 2
-        if size < rows:
-            x = self._column(_parsed(f"{choose}({_sql(x)}, {_sql(self._back(x, rows - size))})"))
-        return x
+        return either(rows - size) if size < rows else x
 
     def _decayed_sum(self, call: exp.Anonymous) -> exp.Expr:
         """As decayed_sum.sql has it: a bar among the first ones is scaled up by what it will have lost too much."""
@@ -227,8 +241,12 @@ class WindowLags:
         """The column so many rows back within the symbol."""
         if not rows:
             return column
-        is_there = _sql(self._column(_parsed(f"{BAR_NUMBER} > {rows}")))
-        return _parsed(f"case when {is_there} then {_sql(self._far_back(column, rows))} else {otherwise} end")
+        back = _sql(self._far_back(column, rows))
+        return _parsed(f"case when {_sql(self._is_there(rows))} then {back} else {otherwise} end")
+
+    def _is_there(self, rows: int) -> exp.Expr:
+        """Whether the symbol has a row so many rows back."""
+        return self._column(_parsed(f"{BAR_NUMBER} > {rows}"))
 
     def _far_back(self, column: exp.Expr, rows: int) -> exp.Expr:
         """The column so many rows back, whichever symbol's that row is."""

@@ -91,7 +91,7 @@ def in_order(con: duckdb.DuckDBPyConnection, entries: list[PanelEntry]) -> pa.Ta
     asked = panel_in_order(entries, "cut", [])
     if asked is None:
         return None
-    rows = con.sql(f"from ({asked.rows}) order by symbol, timestamp").to_arrow_table()
+    rows = con.sql(asked.rows).to_arrow_table()
     streams = duckdb.connect(":memory:", config={"threads": 1})
     streams.execute("set global timezone = 'UTC'")
     for file in built_in_files():
@@ -148,6 +148,31 @@ def test_parts_are_of_whole_symbols(sizes: list[int], monkeypatch: pytest.Monkey
     ]
     assert min(1, len(sizes)) <= len(begun) <= len(sizes)
     assert all(number.as_py() == 1 for number in begun)
+
+
+@pytest.mark.parametrize("order", ["year, symbol, timestamp", "timestamp, symbol", "hash(timestamp)", "symbol desc"])
+@pytest.mark.parametrize("symbols", [1, 9, 70_000])
+def test_rows_come_by_symbol_and_time(order: str, symbols: int) -> None:
+    """From partitions of years, and from any other order; names compare as DuckDB compares them."""
+    con = duckdb.connect(":memory:", config={"threads": 1})
+    rows = con.sql(
+        f"""
+        select 'é' || hash(number) % {symbols} as symbol, timestamp '2020-01-01' + to_days(number::int) as timestamp
+        , number, year(timestamp) as year, case when number % 7 > 0 then number / 2 end as close
+        from (select unnest(range(100_000)) as number) order by {order}
+        """
+    ).to_arrow_table()
+    result = run(InOrder("", lambda *_: "from rows_in_order"), rows, con.cursor).drop_columns("bar_number")
+    expected = con.sql("from rows order by symbol, timestamp").to_arrow_table()
+    assert result.select(expected.column_names).equals(expected)
+
+
+def test_rows_without_a_symbol_or_a_time_come_last() -> None:
+    con = duckdb.connect(":memory:", config={"threads": 1})
+    rows = con.sql("from (values ('B', 2), (null, 1), ('A', null), ('A', 5), ('B', 1)) as rows(symbol, timestamp)")
+    result = run(InOrder("", lambda *_: "from rows_in_order"), rows.to_arrow_table(), con.cursor)
+    given = list(zip(*(result[name].to_pylist() for name in ("symbol", "timestamp", "bar_number")), strict=True))
+    assert given == [("A", 5, 1), ("A", None, 2), ("B", 1, 1), ("B", 2, 2), (None, 1, 1)]
 
 
 def test_the_newest_row_slides_no_frame(con: duckdb.DuckDBPyConnection) -> None:

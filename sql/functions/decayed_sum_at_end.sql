@@ -3,8 +3,10 @@
 -- bars_after: how many bars come after this one, 0 on the last
 create or replace macro decayed_sum_at_end(x, bar_number, seed_bars, q, bars_after) as (
 
-    sum(x * pow(q, greatest(bar_number + bars_after, seed_bars) - greatest(bar_number, seed_bars)))
-        filter (bar_number >= 1)
+    sum(x * pow(
+        q,
+        case when bar_number >= seed_bars then bars_after else greatest(bar_number + bars_after - seed_bars, 0) end
+    )) filter (bar_number >= 1)
 
 );
 

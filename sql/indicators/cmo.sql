@@ -30,7 +30,7 @@ create or replace macro cmo(n := 14, source := 'bars') as table (
             symbol,
             timestamp,
             bar_number,
-            greatest(change, 0) as gain,
+            case when change > 0 then change else 0 end as gain,
             abs(change) as move,
             wilder_weights(bar_number - 1, n) as weights
 

@@ -31,7 +31,7 @@ create or replace macro stochrsi(n := 14, fast_k := 5, fast_d := 3, source := 'b
             symbol,
             timestamp,
             bar_number,
-            greatest(change, 0) as gain,
+            case when change > 0 then change else 0 end as gain,
             abs(change) as move,
             wilder_weights(bar_number - 1, n) as weights
 
