@@ -6,7 +6,7 @@ import re
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from functools import cache, wraps
@@ -128,6 +128,8 @@ class CachedMarketDataAdapter:
         self._warm: _WarmBars | None = None
         self._complete: CompleteSession | None = None
         self._source: AlpacaSource | None = None
+        self._as_they_stand: set[SqlFile] = set()
+        """the user's own indicators that failed when a panel took them apart: their author's text decides"""
         self.last_query_stats: QueryStats | None = None
         """what the call of this adapter that ended last took; None: there was none"""
 
@@ -306,7 +308,7 @@ class CachedMarketDataAdapter:
             counts = Counter(label for one in labels for label in one.values())
             if twice := [label for label, count in counts.items() if count > 1]:
                 raise BadParameter(f"two of the indicators would both be called {twice[0]}: ask for each once")
-            return [PanelEntry(one, columns) for one, columns in zip(calls, labels, strict=True)]
+            return [self._panel_entry(one, columns, source) for one, columns in zip(calls, labels, strict=True)]
 
         if latest:
             return self._newest(entries, calls, symbols, source, ahead)
@@ -354,7 +356,7 @@ class CachedMarketDataAdapter:
             {
                 "name": file.name,
                 "parameters": file.signature,
-                "columns": self._session.columns_of(f"{identifier(file.name)}()"),
+                "columns": list(self._session.columns_of(f"{identifier(file.name)}()")),
                 "description": file.description,
                 "look_back": file.look_back or _inferred_look_back(file),
                 "look_ahead": file.allows_look_ahead,
@@ -447,8 +449,8 @@ class CachedMarketDataAdapter:
             in_order = panel_in_order(entries(), source, _symbol_condition(some)) if _are_many(some) else None
             if in_order:
 
-                def in_range(most_bars: int, sound: Set[str]) -> str:
-                    return f"from ({in_order.query(most_bars, sound, counted=counted)}){where(times)}"
+                def in_range(most_bars: int, whole: Mapping[str, bool]) -> str:
+                    return f"from ({in_order.query(most_bars, whole, counted=counted)}){where(times)}"
 
                 return InOrder(in_order.rows, in_range)
             # counting bars costs a sort of all columns: only where something asks for the count
@@ -496,11 +498,17 @@ class CachedMarketDataAdapter:
     def _entry(self, wanted: IndicatorCall, source: str) -> PanelEntry:
         """An indicator by itself, its columns under their own names."""
         columns = self._values_of(wanted, source)
-        return PanelEntry(wanted, dict(zip(columns, columns, strict=True)))
+        return self._panel_entry(wanted, dict(zip(columns, columns, strict=True)), source)
+
+    def _panel_entry(self, wanted: IndicatorCall, columns: Mapping[str, str], source: str) -> PanelEntry:
+        if wanted.file in built_in_files() or wanted.file in self._as_they_stand:
+            return PanelEntry(wanted, columns)
+        types = self._session.columns_of(wanted.sql(source))
+        return PanelEntry(wanted, columns, types, frozenset(map(str.lower, self._session.columns_of(source))))
 
     def _values_of(self, wanted: IndicatorCall, source: str) -> list[str]:
         """The value columns of an indicator, whatever its parameters are."""
-        return self._session.columns_of(IndicatorCall(wanted.file, {}).sql(source))[len(KEYS) :]
+        return list(self._session.columns_of(IndicatorCall(wanted.file, {}).sql(source)))[len(KEYS) :]
 
     def _compute(
         self,
@@ -534,6 +542,10 @@ class CachedMarketDataAdapter:
                     remember=True,
                 )
             except QueryFailed as problem:
+                own = {one.file for one in wanted} - set(built_in_files()) - self._as_they_stand
+                if own:
+                    self._as_they_stand |= own
+                    return rows(some, start)
                 if any(f"{one.file.name}: " in str(problem) for one in wanted):  # the bounds are in the .sql files
                     raise BadParameter(str(problem).removeprefix("Invalid Input Error: ")) from problem
                 raise

@@ -87,7 +87,7 @@ class DuckDBSession:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._lock = Lock()
-        self._columns: dict[str, list[str]] = {}  # of definitions, which do not change while a session lives
+        self._columns: dict[str, dict[str, str]] = {}  # of definitions, which do not change while a session lives
         self._values: dict[str, tuple[Any, ...]] = {}  # of expressions without a relation
         self._objects: LakeObjects | None = None
         self._local: _Instance | None = None
@@ -351,14 +351,14 @@ class DuckDBSession:
         connection.unregister("rows_given")
         return connection.table("result")
 
-    def columns_of(self, call: str) -> list[str]:
-        """The columns that a relation or a table macro's call gives; S3 is not asked."""
+    def columns_of(self, call: str) -> dict[str, str]:
+        """The columns that a relation or a table macro's call gives, and their types; S3 is not asked."""
         if call not in self._columns:
             connection = self.connection(names=call)
             connection.execute(f"set variable market_data = {literal(_empty_lake())}")
             with translated(self._settings):
                 rows = connection.execute(f"describe select * from {call}").fetchall()
-            self._columns[call] = [row[0] for row in rows]
+            self._columns[call] = {row[0]: row[1] for row in rows}
         return self._columns[call]
 
     def evaluate(self, expressions: Sequence[tuple[str, Mapping[str, str]]]) -> Sequence[Any]:

@@ -2,19 +2,20 @@
 
 Most indicators are chains of row-by-row SELECTs with windows. `panel` reads those chains, gives every expression a
 column and every column a level (how many windows lie below it), and writes one SELECT per level: what two indicators
-both need is computed once, and all windows of a level share one sort. An indicator that is more than such a chain (it
-joins, filters or groups), and every file of a user's own, is run as it stands and joined by symbol and timestamp.
+both need is computed once, and all windows of a level share one sort. An indicator that is more than such a chain is
+run as it stands and joined by symbol and timestamp.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+import re
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from functools import cache
 
 import sqlglot
 from sqlglot import exp
 
-from alchemiser_duck.sql_catalog import BARS_BEFORE, KEYS, PanelEntry, SqlFile, built_in_files
-from alchemiser_duck.sql_linter import Definition, read, resolved_window
+from alchemiser_duck.indicator_chains import SOURCE, NotAChainError, Step, chain
+from alchemiser_duck.sql_catalog import BARS_BEFORE, KEYS, PanelEntry, built_in_files
+from alchemiser_duck.sql_linter import resolved_window
 from alchemiser_duck.sql_text import identifier, where
 from alchemiser_duck.window_aggregates import at_last_row, is_windowed
 from alchemiser_duck.window_lags import BAR_NUMBER, NotByLagsError, WindowLags
@@ -23,7 +24,6 @@ _BARS_AFTER = """
     count(*) over (partition by symbol order by timestamp rows between unbounded preceding and unbounded following)
     - row_number() over (partition by symbol order by timestamp)
 """
-_PLAIN_SELECT = {"kind", "hint", "expressions", "from_", "where", "windows", "with_"}
 
 
 def panel(entries: Sequence[PanelEntry], source: str, conditions: Sequence[str], *, newest: bool = False) -> str:
@@ -35,21 +35,20 @@ def panel(entries: Sequence[PanelEntry], source: str, conditions: Sequence[str],
             aggregate gives the same value.
     """
     levels = _Levels()
-    columns: list[str] = []
+    values: list[_Value] = []
     joins: list[str] = []
     for entry in entries:
         try:
-            chosen = levels.add(entry)
-        except _NotAChainError:
+            values += levels.add(entry, source)
+        except NotAChainError:
             alias = f"joined_{len(joins)}"
             rows = f"from {entry.call.sql(source)}{where(conditions)}"
             joins.append(f"left join ({rows}) as {alias} using (symbol, timestamp)")
-            chosen = [(f"{alias}.{identifier(column)}", label) for column, label in entry.columns.items()]
-        columns += [f"{column} as {identifier(label)}" for column, label in chosen]
+            values += [_Value(f"{alias}.{identifier(column)}", label) for column, label in entry.columns.items()]
     steps = levels.newest_row(source, conditions) if newest else levels.every_row(source, conditions)
     last = levels.last
     count = [f"{last}.{BARS_BEFORE}"] if newest else []
-    listed = ",\n    ".join([*(f"{last}.{key}" for key in KEYS), *count, *columns])
+    listed = ",\n    ".join([*(f"{last}.{key}" for key in KEYS), *count, *(one.named(one.column) for one in values)])
     return "\n".join(["with", steps, f"select\n    {listed}", f"from {last}", *joins])
 
 
@@ -60,22 +59,21 @@ class PanelInOrder:
     rows: str
     """the SELECT of what it reads of the source, in any order"""
     _levels: "_Levels"
-    _columns: Sequence[tuple[str, str]]
-    """column of the levels, and its name in the panel"""
+    _values: "Sequence[_Value]"
 
-    def query(self, most_bars: int, sound: Set[str], *, counted: bool) -> str:
+    def query(self, most_bars: int, whole: Mapping[str, bool], *, counted: bool) -> str:
         """The SELECT of the panel from `rows_in_order`: `rows` by symbol and timestamp, and each row's `bar_number`.
 
         Args:
             most_bars: rows that a symbol has at most.
-            sound: columns that are doubles without a null.
+            whole: columns without a null; true: they are doubles.
             counted: `bars_before`, the bars before each row, comes last.
         """
-        levels, given = self._levels.by_lags(most_bars, sound)
-        wanted = {given[column] for column, _ in self._columns}
+        levels, given = self._levels.by_lags(most_bars, whole)
+        wanted = {given[one.column] for one in self._values}
         steps = levels.rows_in_order(wanted)
         count = [f"{BAR_NUMBER} - 1 as {BARS_BEFORE}"] if counted else []
-        values = [f"{given[column]} as {identifier(label)}" for column, label in self._columns]
+        values = [one.named(given[one.column]) for one in self._values]
         listed = ",\n    ".join([*KEYS, *values, *count])
         return "\n".join([f"with {steps}" if steps else "", f"select\n    {listed}", f"from {levels.last}"])
 
@@ -84,15 +82,29 @@ def panel_in_order(entries: Sequence[PanelEntry], source: str, conditions: Seque
     """The panel of `panel` for rows that are sorted first; None: one of the indicators is not made for that."""
     levels = _Levels()
     try:
-        columns = [column for entry in entries for column in levels.add(entry)]
-        levels.by_lags(most_bars=1)
-    except (_NotAChainError, NotByLagsError):
+        values = [value for entry in entries for value in levels.add(entry, source)]
+        levels.by_lags(most_bars=1, whole={})
+    except (NotAChainError, NotByLagsError):
         return None
-    return PanelInOrder(levels.source_rows(source, conditions, levels.wanted), levels, columns)
+    return PanelInOrder(levels.source_rows(source, conditions, levels.wanted), levels, values)
 
 
-class _NotAChainError(Exception):
-    """The indicator is more than a chain of row-by-row SELECTs."""
+@dataclass(frozen=True, slots=True)
+class _Value:
+    """A column of a panel: which of the levels' columns it is."""
+
+    column: str
+    label: str
+    type: str | None = None
+    """what to cast it to"""
+
+    def named(self, column: str) -> str:
+        """The projection, from a column of this name."""
+        return f"{column if self.type is None else f'cast({column} as {self.type})'} as {identifier(self.label)}"
+
+
+_TAKEN = re.compile(rf"c\d+|{BARS_BEFORE}|{BAR_NUMBER}|.*\W.*|\d.*", re.IGNORECASE | re.DOTALL)
+"""Columns of a source that would not be told from ours."""
 
 
 @dataclass
@@ -110,39 +122,47 @@ class _Levels:
     last: str = "bars_read"
     """the name of the last step"""
 
-    def add(self, entry: PanelEntry) -> list[tuple[str, str]]:
-        """Take in an indicator; returns (column, name in the panel) of its values.
+    def add(self, entry: PanelEntry, source: str) -> list["_Value"]:
+        """Take in an indicator; returns its values.
 
         Raises:
-            _NotAChainError: the indicator is not one to be taken apart.
+            NotAChainError: the indicator is not one to be taken apart.
         """
-        if entry.call.file not in built_in_files():
-            raise _NotAChainError
-        definition = _definition(entry.call.file)
+        steps = chain(entry.call.file, source)
+        columns = entry.source_columns
+        if columns is None and entry.call.file not in built_in_files():
+            raise NotAChainError
         arguments = {
             name.lower(): sqlglot.parse_one(entry.call.arguments.get(name, default), read="duckdb")
             for name, default in entry.call.file.parameters.items()
         }
-        chain = list(_chain(definition))
-        scopes: dict[str, dict[str, exp.Expr] | None] = {"query_table": None}
-        for name, reads, select in chain:
-            scopes[name] = self._select(select, scopes[reads], arguments)
-        values = scopes[chain[-1][0]] or {}
-        self.wanted |= {values[column].name for column in entry.columns}
-        return [(values[column].name, label) for column, label in entry.columns.items()]
+        scopes: dict[str, dict[str, exp.Expr] | None] = {SOURCE: None}
+        if columns is not None:
+            scopes[SOURCE] = {name: exp.column(name) for name in columns if not _TAKEN.fullmatch(name)}
+        for step in steps:
+            scopes[step.name] = self._select(step, scopes[step.reads], arguments)
+        values = {name: column.name for name, column in (scopes[steps[-1].name] or {}).items()}
+        if not values.keys() >= {column.lower() for column in entry.columns}:
+            raise NotAChainError
+        self.wanted |= {values[column.lower()] for column in entry.columns}
+        return [
+            _Value(values[column.lower()], label, entry.types.get(column)) for column, label in entry.columns.items()
+        ]
 
     def _select(
-        self, select: exp.Select, scope: dict[str, exp.Expr] | None, arguments: Mapping[str, exp.Expr]
+        self, step: Step, scope: dict[str, exp.Expr] | None, arguments: Mapping[str, exp.Expr]
     ) -> dict[str, exp.Expr]:
-        """The columns a SELECT gives, each as a column of ours. scope None: it reads bars."""
-        if guard := select.args.get("where"):
-            self.guards.setdefault(_substituted(guard.this, None, arguments, select).sql("duckdb"))
+        """The columns a SELECT gives, each as a column of ours. scope None: it reads bars, whatever their columns."""
+        if guard := step.select.args.get("where"):
+            self.guards.setdefault(_substituted(guard.this, None, arguments, step).sql("duckdb"))
         given: dict[str, exp.Expr] = {}
-        for projection in select.expressions:
+        for projection in step.select.expressions:
             if isinstance(projection, exp.Star):
                 given |= scope or {}
                 continue
-            value = _substituted(projection.unalias(), scope, arguments, select)
+            # a name given before is seen where there is no column of that name
+            seen = None if scope is None else given | scope
+            value = _substituted(projection.unalias(), seen, arguments, step)
             given[projection.alias_or_name.lower()] = self.column(self._windows_apart(value))
         return given
 
@@ -172,20 +192,20 @@ class _Levels:
         """The CTEs that compute the wanted columns from the source's bars, a level each."""
         return ",\n".join([self._bars_read(source, conditions, self.wanted), *self._computed(self.wanted, KEYS)])
 
-    def by_lags(self, most_bars: int, sound: Set[str] = frozenset()) -> tuple["_Levels", dict[str, str]]:
+    def by_lags(self, most_bars: int, whole: Mapping[str, bool]) -> tuple["_Levels", dict[str, str]]:
         """The wanted columns over rows that are sorted, and the names they have there.
 
         Raises:
             NotByLagsError: a window is none that lags give.
         """
         levels = _Levels()
-        lags = WindowLags(levels.column, levels.expressions, most_bars, sound)
+        lags = WindowLags(levels.column, levels.expressions, most_bars, whole.keys())
         given: dict[str, str] = {}
 
         def renamed(node: exp.Expr) -> exp.Expr:
             if isinstance(node, exp.Anonymous) and node.name.lower() == "null_as_nan":
                 argument = node.expressions[0]
-                return argument if isinstance(argument, exp.Column) and argument.name in sound else node
+                return argument if isinstance(argument, exp.Column) and whole.get(argument.name) else node
             if not isinstance(node, exp.Column):
                 return node
             if node.table:  # a field of a struct
@@ -266,61 +286,38 @@ class _Levels:
             self.last = step
 
 
-def _chain(definition: Definition) -> Iterator[tuple[str, str, exp.Select]]:
-    """(name, what it reads, SELECT) of every step; raises _NotAChainError where a step is more than row by row."""
-    body = definition.body.unnest()
-    if not isinstance(body, exp.Select):
-        raise _NotAChainError
-    steps = [(cte.alias_or_name.lower(), cte.this) for cte in body.args["with_"].expressions] if body.ctes else []
-    for name, select in (*steps, ("", body)):
-        if not isinstance(select, exp.Select):
-            raise _NotAChainError
-        unusual = {key for key, value in select.args.items() if value and key not in _PLAIN_SELECT}
-        table = select.args["from_"].this if select.args.get("from_") else None
-        if unusual or not isinstance(table, exp.Table):
-            raise _NotAChainError
-        if any(c.name.lower() not in definition.parameters for c in _where_columns(select)):
-            raise _NotAChainError  # rows are left out
-        reads = table.name.lower() or "query_table"
-        yield name, reads, select
-
-
-def _where_columns(select: exp.Select) -> Iterable[exp.Column]:
-    condition = select.args.get("where")
-    return condition.find_all(exp.Column) if condition else ()
-
-
 def _substituted(
-    value: exp.Expr, scope: Mapping[str, exp.Expr] | None, arguments: Mapping[str, exp.Expr], select: exp.Select
+    value: exp.Expr, scope: Mapping[str, exp.Expr] | None, arguments: Mapping[str, exp.Expr], step: Step
 ) -> exp.Expr:
     """The expression with arguments for parameters, our columns for the scope's, and named windows written out."""
 
     def replaced(node: exp.Expr) -> exp.Expr:
         if isinstance(node, exp.Window) and node.args.get("alias") is not None:
-            partition, order, frame = resolved_window(node, select)
+            partition, order, frame = resolved_window(node, step.select)
             return exp.Window(
                 this=node.this.transform(replaced),
                 partition_by=[part.transform(replaced) for part in partition],
-                order=exp.Order(expressions=[part.transform(replaced) for part in order]),
+                order=exp.Order(expressions=[part.transform(replaced) for part in order]) if order else None,
                 spec=frame.transform(replaced) if frame is not None else None,
             )
         if not isinstance(node, exp.Column):
             return node
-        if node.table:  # a field of a struct
-            owner = scope[node.table.lower()] if scope is not None else exp.column(node.table)
+        if node.table and node.table.lower() != step.qualifier:  # a field of a struct
+            owner = _found(node.table, scope) if scope is not None else exp.column(node.table)
             return exp.column(node.name, table=owner.name)
         name = node.name.lower()
-        if name in arguments:
+        if name in arguments and not node.table:
             return exp.paren(arguments[name].copy()) if arguments[name].find(exp.Neg) else arguments[name].copy()
-        return scope[name].copy() if scope is not None else exp.column(name)
+        return _found(name, scope).copy() if scope is not None else exp.column(name)
 
     return value.transform(replaced)
 
 
+def _found(name: str, scope: Mapping[str, exp.Expr]) -> exp.Expr:
+    if name.lower() not in scope:
+        raise NotAChainError
+    return scope[name.lower()]
+
+
 def _columns_in(value: exp.Expr) -> set[str]:
     return {column.table or column.name for column in value.find_all(exp.Column)}
-
-
-@cache
-def _definition(file: SqlFile) -> Definition:
-    return read(file)

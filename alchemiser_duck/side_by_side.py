@@ -5,7 +5,7 @@ first, which takes a quarter of a second.
 """
 
 import os
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -27,9 +27,9 @@ class InOrder:
 
     rows: str
     """the SELECT of the rows, in any order: symbol, timestamp, …; the stored order is soonest sorted"""
-    query: Callable[[int, Set[str]], str]
-    """from the rows that a symbol has at most, and the columns that are doubles without a null, to the SELECT over
-    `rows_in_order`: the rows by symbol and timestamp, with `bar_number`, which counts from 1 in each symbol"""
+    query: Callable[[int, Mapping[str, bool]], str]
+    """from the rows that a symbol has at most, and the columns without a null (true: they are doubles), to the SELECT
+    over `rows_in_order`: the rows by symbol and timestamp, with `bar_number`, which counts from 1 in each symbol"""
 
 
 def run(asked: InOrder, rows: "pa.Table", connect: Callable[[], DuckDBPyConnection]) -> "pa.Table":
@@ -44,8 +44,8 @@ def run(asked: InOrder, rows: "pa.Table", connect: Callable[[], DuckDBPyConnecti
 
     rows, order, starts = _in_order(rows)
     sizes = np.diff(starts, append=len(order))
-    sound = {name for name in rows.column_names if pa.types.is_float64(rows[name].type) and rows[name].null_count == 0}
-    query = asked.query(int(sizes.max(initial=1)), sound)
+    whole = {one.name: pa.types.is_float64(one.type) for one in rows.schema if rows[one.name].null_count == 0}
+    query = asked.query(int(sizes.max(initial=1)), whole)
 
     def compute(bounds: tuple[int, int]) -> "pa.Table":
         first, after = bounds
@@ -76,7 +76,7 @@ def _in_order(rows: "pa.Table") -> "tuple[pa.Table, np.ndarray[Any, Any], np.nda
     symbols = ranks.astype(np.uint16 if len(ranks) <= 1 << 16 else np.int32)[np.from_dlpack(names.indices)]
     columns = {name: rows[name].combine_chunks() for name in rows.column_names} | {"symbol": names}
     rows = pa.Table.from_arrays(list(columns.values()), list(columns))
-    order = np.argsort(symbols, kind="stable")
+    order: np.ndarray[Any, Any] = np.argsort(symbols, kind="stable")
     sorted_symbols = symbols[order]
     if not _rises(sorted_symbols, columns["timestamp"].take(_array(order))):
         keys = pa.Table.from_arrays([_array(symbols), columns["timestamp"]], ["symbol", "timestamp"])

@@ -5,7 +5,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 
@@ -135,6 +135,10 @@ class PanelEntry:
     call: IndicatorCall
     columns: Mapping[str, str]
     """column of the indicator: its name in the panel"""
+    types: Mapping[str, str] = field(default_factory=dict)
+    """of the columns, as DuckDB finds them in a user's own file"""
+    source_columns: frozenset[str] | None = None
+    """what the source has; None: a user's own file is not to be taken apart"""
 
 
 @cache

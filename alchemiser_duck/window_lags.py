@@ -184,7 +184,8 @@ class WindowLags:
             complete = f"{BAR_NUMBER} >= {rows + more + missing}"
         # where all of them are there, which is nearly everywhere, two constants do
         ratio = "" if rows == more else f"* ({rows} / {more})"
-        apart = _sql(self._column(_parsed(f"{total} - {far_total} {ratio}")))
+        # of whole numbers, too: their squares would not fit
+        apart = _sql(self._column(_parsed(f"({total} - {far_total} {ratio})::double")))
         scale = more / rows / (rows + more)
         between = f"{apart} * {apart} * {scale!r}::double"
         inside = f"{squares} + {far_squares} + " if rows > 1 else ""
@@ -306,6 +307,8 @@ def _whole(value: exp.Expr) -> int:
             return _whole(value.left) + _whole(value.right)
         case exp.Sub():
             return _whole(value.left) - _whole(value.right)
+        case exp.Mul():
+            return _whole(value.left) * _whole(value.right)
         case exp.IntDiv():
             return _whole(value.left) // _whole(value.right)
     raise NotByLagsError

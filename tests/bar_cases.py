@@ -7,6 +7,10 @@ import pyarrow.parquet as pq
 from conftest import ROOT
 from references import Bars, Values
 
+from alchemiser_duck.indicator_panel import panel_in_order
+from alchemiser_duck.side_by_side import InOrder, run
+from alchemiser_duck.sql_catalog import PanelEntry, built_in_files
+
 REAL = pq.read_table(ROOT / "alchemiser_duck" / "sandbox" / "data" / "real_bars.parquet")
 
 
@@ -73,3 +77,17 @@ def bar_relation(con: duckdb.DuckDBPyConnection, name: str, cases: dict[str, Bar
             "from rows_given order by number"
         )
         con.unregister("rows_given")
+
+
+def panel_by_lags(con: duckdb.DuckDBPyConnection, entries: list[PanelEntry], source: str) -> pa.Table | None:
+    """The panel over rows in order, on connections side by side; None: it is not made for that."""
+    asked = panel_in_order(entries, source, [])
+    if asked is None:
+        return None
+    streams = duckdb.connect(":memory:", config={"threads": 1})
+    streams.execute("set global timezone = 'UTC'")
+    for file in built_in_files():
+        if file.is_function:
+            streams.execute(file.text)
+    query = InOrder(asked.rows, lambda most_bars, whole: asked.query(most_bars, whole, counted=True))
+    return run(query, con.sql(asked.rows).to_arrow_table(), streams.cursor)

@@ -7,13 +7,13 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
-from bar_cases import awkward_bars, bar_relation
+from bar_cases import awkward_bars, bar_relation, panel_by_lags
 from conftest import MORNING
 from references import references
 
 from alchemiser_duck import CachedMarketDataAdapter, Settings, side_by_side
 from alchemiser_duck.errors import BadParameter, UnknownIndicator
-from alchemiser_duck.indicator_panel import panel, panel_in_order
+from alchemiser_duck.indicator_panel import panel
 from alchemiser_duck.side_by_side import InOrder, run
 from alchemiser_duck.sql_catalog import IndicatorCall, PanelEntry, built_in_files, indicator_files
 from alchemiser_duck.sql_text import literal
@@ -86,21 +86,6 @@ BY_WINDOWS = AS_THEY_STAND | {
 """built-in indicators with a window that lags do not give: regressions, lists, frames of a varying length"""
 
 
-def in_order(con: duckdb.DuckDBPyConnection, entries: list[PanelEntry]) -> pa.Table | None:
-    """The panel from lags, on two connections side by side."""
-    asked = panel_in_order(entries, "cut", [])
-    if asked is None:
-        return None
-    rows = con.sql(asked.rows).to_arrow_table()
-    streams = duckdb.connect(":memory:", config={"threads": 1})
-    streams.execute("set global timezone = 'UTC'")
-    for file in built_in_files():
-        if file.is_function:
-            streams.execute(file.text)
-    query = InOrder(asked.rows, lambda most_bars, sound: asked.query(most_bars, sound, counted=True))
-    return run(query, rows, streams.cursor)
-
-
 @pytest.mark.parametrize("bars", [None, 2, 29])
 @pytest.mark.parametrize("n", [3, 14])
 @pytest.mark.parametrize("hole", [10**9, 97], ids=["complete", "with missing values"])
@@ -117,7 +102,7 @@ def test_lags_over_sorted_rows_equal_windows(
     by_windows = set()
     for name in sorted(FILES):
         one = entry(name, n)
-        rows = in_order(con, [one])
+        rows = panel_by_lags(con, [one], "cut")
         if rows is None:
             by_windows.add(name)
             continue
@@ -264,7 +249,7 @@ def test_mistakes_are_named(adapter: CachedMarketDataAdapter) -> None:
 
 
 def test_a_users_own_indicator_stands_beside_the_built_in_ones(stored_settings: Settings, tmp_path: Path) -> None:
-    """It is run as it stands, and takes part in the panel's look-back."""
+    """It takes part in the panel's look-back."""
     (tmp_path / "smooth.sql").write_text(
         "-- smooth: exponential average of the high.\n"
         "create or replace macro smooth(n := 5, source := 'bars') as table (\n"

@@ -139,7 +139,7 @@ def lake(folder: Path) -> None:
     for year in pc.unique(years).to_pylist():
         path = folder / f"bars/timeframe=1Day/year={year}/bars.parquet"
         path.parent.mkdir(parents=True)
-        pq.write_table(bars.filter(pc.equal(years, year)), path, compression="zstd", row_group_size=32_768)
+        pq.write_table(bars.filter(pc.equal(years, year)), path, compression="zstd", row_group_size=131_072)
     (folder / "corporate_actions").symlink_to(sql_root() / "empty_lake" / "corporate_actions")
 
 

@@ -1,0 +1,133 @@
+"""Reads an indicator as a chain of SELECTs, each row by row over the one before it: what a panel can take apart.
+
+Of a user's own file only what is known here to mean the same in another place is taken apart; anything else, and what
+is no chain (it joins, filters or groups), is run as it stands.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+from sqlglot import exp
+
+from alchemiser_duck.sql_catalog import KEYS, SqlFile, built_in_files
+from alchemiser_duck.sql_linter import Definition, read, resolved_window
+
+SOURCE = "query_table"
+"""What the first SELECT of a chain reads: the bars."""
+
+_PLAIN_SELECT = {"kind", "hint", "expressions", "from_", "where", "windows", "with_"}
+
+_UNDERSTOOD = (
+    *(exp.Column, exp.Identifier, exp.Literal, exp.Null, exp.Boolean, exp.Paren, exp.Alias, exp.Star),
+    *(exp.From, exp.Table, exp.TableAlias, exp.Window, exp.WindowSpec, exp.Order, exp.Ordered, exp.Filter, exp.Where),
+    *(exp.Add, exp.Sub, exp.Mul, exp.Div, exp.IntDiv, exp.Mod, exp.Neg, exp.Pow),
+    *(exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Is, exp.Between, exp.And, exp.Or, exp.Not),
+    *(exp.Case, exp.If, exp.Coalesce, exp.Nullif, exp.Cast, exp.DataType, exp.DataTypeParam),
+    *(exp.Abs, exp.Sign, exp.Sqrt, exp.Exp, exp.Ln, exp.Floor, exp.Ceil, exp.Greatest, exp.Least, exp.IsNan),
+    *(exp.RowNumber, exp.Lag, exp.Sum, exp.Avg, exp.Count, exp.Max, exp.Min),
+    *(exp.Stddev, exp.StddevPop, exp.StddevSamp, exp.Variance, exp.VariancePop),
+)
+"""What a user's own file may hold to be taken apart: row by row or by window, and written by sqlglot as it was read."""
+
+
+class NotAChainError(Exception):
+    """The indicator is more than a chain of row-by-row SELECTs, or not known to be one."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One SELECT of a chain."""
+
+    name: str
+    reads: str
+    """the step before it, or SOURCE"""
+    qualifier: str
+    """what it may call that in front of a column"""
+    select: exp.Select
+
+
+@cache
+def chain(file: SqlFile, source: str) -> tuple[Step, ...]:
+    """The steps of an indicator over a relation, the last one giving its values.
+
+    Raises:
+        NotAChainError: it is none.
+    """
+    definition = read(file)
+    steps = tuple(_steps(definition, source))
+    if file not in built_in_files():
+        for step in steps:
+            _require_understood(step)
+    return steps
+
+
+def _steps(definition: Definition, source: str) -> Iterator[Step]:
+    body = definition.body.unnest()
+    if not isinstance(body, exp.Select):
+        raise NotAChainError
+    ctes = [(cte.alias_or_name.lower(), cte.this) for cte in body.args["with_"].expressions] if body.ctes else []
+    given: set[str] = set()
+    for name, select in (*ctes, ("", body)):
+        if not isinstance(select, exp.Select):
+            raise NotAChainError
+        unusual = {key for key, value in select.args.items() if value and key not in _PLAIN_SELECT}
+        table = select.args["from_"].this if select.args.get("from_") else None
+        if unusual or not isinstance(table, exp.Table) or table.args.get("joins"):
+            raise NotAChainError
+        if any(c.name.lower() not in definition.parameters for c in _where_columns(select)):
+            raise NotAChainError  # rows are left out
+        reads = table.name.lower() or SOURCE
+        if reads not in given | {SOURCE}:
+            if reads != source:
+                raise NotAChainError
+            reads = SOURCE
+        yield Step(name, reads, table.alias_or_name.lower(), select)
+        given.add(name)
+
+
+def _where_columns(select: exp.Select) -> Iterator[exp.Column]:
+    condition = select.args.get("where")
+    yield from condition.find_all(exp.Column) if condition else ()
+
+
+def _require_understood(step: Step) -> None:
+    """Raise NotAChainError for what nobody has seen to mean the same in another place."""
+    select = step.select
+    if select.args.get("where"):
+        raise NotAChainError  # it would hold for the other indicators, too
+    for projection in select.expressions:
+        if projection.alias_or_name.lower() in KEYS and not _is_key(projection):
+            raise NotAChainError
+    with_ = select.args.get("with_")
+    for node in select.walk(prune=lambda node: node is with_):
+        if node is not select and node is not with_ and not _is_understood(node, select):
+            raise NotAChainError
+
+
+def _is_understood(node: exp.Expr, select: exp.Select) -> bool:
+    match node:
+        case exp.Anonymous():
+            return node.name.lower() in _functions()
+        case exp.Star():
+            changed = any(node.args.values())
+            return not changed and (node.parent is select or isinstance(node.parent, exp.Count))
+        case exp.Order():
+            return isinstance(node.parent, exp.Window)
+        case exp.Window() if not isinstance(node.this, exp.Identifier):
+            partition, _, _ = resolved_window(node, select)
+            return [part.name.lower() for part in partition] == ["symbol"]  # not all symbols are read
+        case exp.AggFunc() | exp.RowNumber() | exp.Lag():
+            return isinstance(node, _UNDERSTOOD) and node.find_ancestor(exp.Window) is not None
+    return isinstance(node, _UNDERSTOOD)
+
+
+@cache
+def _functions() -> frozenset[str]:
+    """The layer's own, and what names the source."""
+    return frozenset({SOURCE, *(file.name for file in built_in_files() if file.is_function)})
+
+
+def _is_key(projection: exp.Expr) -> bool:
+    column = projection.unalias()
+    return isinstance(column, exp.Column) and column.name.lower() == projection.alias_or_name.lower()

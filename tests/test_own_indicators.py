@@ -1,0 +1,167 @@
+"""A user's own indicators in a panel: taken apart where that is known to be the same, and else run as they stand."""
+
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pytest
+from bar_cases import awkward_bars, bar_relation, panel_by_lags
+from conftest import MORNING
+
+from alchemiser_duck import CachedMarketDataAdapter, Settings
+from alchemiser_duck.cached_market_data_adapter import FEW_SYMBOLS
+from alchemiser_duck.indicator_panel import panel
+from alchemiser_duck.sql_catalog import IndicatorCall, PanelEntry, SqlFile, built_in_files
+
+BY_LAGS = {
+    "a row by itself": """select symbol, timestamp, open / close as a, abs(close - open) as b, sign(close - open) as c,
+        floor(close) as d, volume % 7 as e, volume // 1000 as f, close ^ 2 as g, -close + 1 - 2 * 3 as h,
+        close between 1 and 50 as i, nullif(volume, 1000) is null as j, case when close > open then 'up' end as k,
+        cast(close as decimal(18, 4)) as l, coalesce(high, low) as m, greatest(open, close) as n, date as o,
+        not close > open or close = open and volume > 5 as p from SOURCE""",
+    "returns and means": """select symbol, timestamp, close / lag(close) over w - 1 as a,
+        close / lag(close, 20) over w as b, avg(close) over last_n as c, stddev_samp(close) over last_n as d, volume / avg(volume) over last_n as e,
+        stddev_pop(volume) over last_n / avg(volume) over last_n as f
+        from SOURCE window w as (partition by symbol order by timestamp),
+        last_n as (partition by symbol order by timestamp rows n - 1 preceding)""",
+    "whole numbers": """select symbol, timestamp, sum(volume) over w as a, count(*) over w as b,
+        max(volume) over w as c, sum(case when close > open then 1 else 0 end) over w as d, min(date) over w as e, variance(volume) over w as f,
+        count(case when close > open then 1 end) over w as g, row_number() over (partition by symbol order by timestamp)
+        as h, sum(case when close > open then 0.5 end) over w as i, lag(volume, 2) over w as j from SOURCE
+        window w as (partition by symbol order by timestamp rows between n preceding and current row)""",
+    "earlier frames": """select symbol, timestamp, max(high) over e as a, count(high) over e as b, avg(low) over e as c,
+        var_pop(close) over e as d, min(close) over since as e from SOURCE
+        window e as (partition by symbol order by timestamp rows between 2 * n preceding and n preceding),
+        since as (partition by symbol order by timestamp rows unbounded preceding)""",
+    "some of the rows": """select symbol, timestamp, sum(volume) filter (where close > open) over w as a,
+        avg(close) filter (volume > 5e6) over w as b from SOURCE
+        window w as (partition by symbol order by timestamp rows between n preceding and current row)""",
+    "names given before": """with changes as (select bars.symbol, bars.timestamp, bars.close as price,
+        price - lag(price) over (partition by symbol order by timestamp) as change, change * 2 as twice
+        from SOURCE as bars), means as (select *, avg(change) over (partition by symbol order by timestamp
+        rows n preceding) as mean from changes) select symbol, timestamp, mean, twice / price as a from means""",
+    "a relation by name": """select symbol, timestamp, min(low) over (partition by symbol order by timestamp
+        rows n preceding) as a from cut""",
+    "the layer's functions": """with numbered as (select symbol, timestamp, null_as_nan(high) as high, row_number() over
+        (partition by symbol order by timestamp) as bar from SOURCE), weighted as (select *,
+        ema_weights(bar, n + 1) as weights from numbered) select symbol, timestamp, case when bar > n then
+        ema_of(high, bar, weights, n + 1) end as a from weighted""",
+}
+BY_WINDOWS = {
+    "a frame of all rows": "select symbol, timestamp, avg(close) over (partition by symbol) as a from SOURCE",
+    "another order": """select symbol, timestamp, sum(volume) over (partition by symbol order by date desc
+        rows n preceding) as a from SOURCE""",
+    "a default": """select symbol, timestamp, lag(close, 1, 0) over (partition by symbol order by timestamp) as a
+        from SOURCE""",
+}
+AS_THEY_STAND = {
+    "across symbols": "select symbol, timestamp, avg(close) over (partition by timestamp) as a from SOURCE",
+    "rows are left out": "select symbol, timestamp, close as a from SOURCE where volume > 0",
+    "a condition on a parameter": "select symbol, timestamp, close as a from SOURCE where n > 100",
+    "groups": "select symbol, max(timestamp) as timestamp, max(close) as a from SOURCE group by symbol",
+    "one row of all": "select max(symbol) as symbol, max(timestamp) as timestamp, max(close) as a from SOURCE",
+    "a join": """select b.symbol, b.timestamp, b.close - c.close as a from SOURCE as b join
+        SOURCE as c using (symbol, timestamp)""",
+    "distinct": "select distinct symbol, timestamp, close as a from SOURCE",
+    "distinct values": """select symbol, timestamp, count(distinct volume) over (partition by symbol order by timestamp)
+        as a from SOURCE""",
+    "the last value there was": """select symbol, timestamp, last_value(close ignore nulls) over (partition by symbol
+        order by timestamp) as a from SOURCE""",
+    "a function nobody looked at": "select symbol, timestamp, log(close) as a from SOURCE",
+    "a lambda": "select symbol, timestamp, list_transform([close], lambda x: x + 1)[1] as a from SOURCE",
+    "a subquery": "select symbol, timestamp, close / (select max(close) from cut) as a from SOURCE",
+    "a moved day": "select symbol, timestamp + interval 1 day as timestamp, close as a from SOURCE",
+    "another name for a symbol": """with renamed as (select 'X' || symbol as symbol, timestamp, close from
+        SOURCE) select symbol, timestamp, close as a from renamed""",
+    "columns by pattern": "select symbol, timestamp, columns('open|close') from SOURCE",
+    "columns left out": "with w as (select * exclude (open) from SOURCE) select symbol, timestamp, high from w",
+    "a value without a name": "select symbol, timestamp, close * 2 from SOURCE",
+    "a name as of ours": "select symbol, timestamp, c1 * 2 as a from SOURCE",
+    "a union": """select symbol, timestamp, close as a from SOURCE where volume > 5 union all
+        select symbol, timestamp, open from SOURCE where volume <= 5""",
+}
+
+
+@pytest.fixture(scope="module")
+def con() -> duckdb.DuckDBPyConnection:
+    """`cut`: bars of each kind, with values missing here and there."""
+    con = duckdb.connect(":memory:", config={"threads": 2})
+    cases = awkward_bars()
+    bar_relation(con, "cases", {name: cases[name] for name in cases if name not in ("long", "tiny", "huge")})
+    numbered = "select *, row_number() over (partition by symbol order by timestamp) as number from cases"
+    holes = ", ".join(f"case when number % 97 > 0 then {name} end as {name}" for name in ("high", "volume"))
+    con.execute(f"create table cut as select * exclude (number) replace ({holes}), close as c1 from ({numbered})")
+    for file in built_in_files():
+        if file.is_function:
+            con.execute(file.text)
+    return con
+
+
+def own(con: duckdb.DuckDBPyConnection, body: str, n: int) -> PanelEntry:
+    text = body.replace("SOURCE", "query_table(source)")
+    file = SqlFile(Path("own.sql"), f"create or replace macro own(n := 5, source := 'bars') as table (\n{text}\n);")
+    con.execute(file.text)
+    call = IndicatorCall(file, {"n": str(n)})
+    types = {name: kind for name, kind, *_ in con.execute(f"describe from {call.sql('cut')}").fetchall()}
+    source = frozenset(name for name, *_ in con.execute("describe cut").fetchall())
+    return PanelEntry(call, {name: f"own_{name}" for name in list(types)[2:]}, types, source)
+
+
+def assert_same(got: pa.Table, expected: pa.Table) -> None:
+    assert got.num_rows == expected.num_rows > 0
+    assert got.select(["symbol", "timestamp"]).equals(expected.select(["symbol", "timestamp"]))
+    for name in expected.column_names[2:]:
+        one, other = got[f"own_{name}"], expected[name]
+        assert one.type == other.type, name
+        assert one.is_null().equals(other.is_null()), name
+        if pa.types.is_float64(one.type):
+            one, other = (column.fill_null(0).to_numpy() for column in (one, other))
+            np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9 * np.nanmax(np.abs(other)), err_msg=name)
+        else:
+            assert one.equals(other), name
+
+
+def as_it_stands(con: duckdb.DuckDBPyConnection, one: PanelEntry) -> pa.Table:
+    return con.execute(f"from {one.call.sql('cut')} order by symbol, timestamp").to_arrow_table()
+
+
+@pytest.mark.parametrize("n", [1, 5, 20])
+@pytest.mark.parametrize("body", [*BY_LAGS, *BY_WINDOWS])
+def test_a_chain_is_taken_apart(con: duckdb.DuckDBPyConnection, body: str, n: int) -> None:
+    """Types, nulls and values are those of the author's text; on all rows and on the newest."""
+    one = own(con, (BY_LAGS | BY_WINDOWS)[body], n)
+    expected = as_it_stands(con, one)
+    text = panel([one], "cut", [])
+    assert "joined" not in text
+    assert_same(con.execute(f"from ({text}) order by symbol, timestamp").to_arrow_table(), expected)
+    by_lags = panel_by_lags(con, [one], "cut")
+    assert (by_lags is not None) == (body in BY_LAGS)
+    if by_lags is not None:
+        assert_same(by_lags, expected)
+    newest = con.execute(f"from ({panel([one], 'cut', [], newest=True)}) order by symbol").to_arrow_table()
+    last = con.sql("from expected qualify row_number() over (partition by symbol order by timestamp desc) = 1")
+    assert_same(newest, last.order("symbol").to_arrow_table())
+
+
+@pytest.mark.parametrize("body", AS_THEY_STAND)
+def test_anything_else_is_run_as_it_stands(con: duckdb.DuckDBPyConnection, body: str) -> None:
+    one = own(con, AS_THEY_STAND[body], 5)
+    assert "joined" in panel([one], "cut", [])
+    assert panel_by_lags(con, [one], "cut") is None
+
+
+def test_what_fails_taken_apart_is_run_as_it_stands(stored_settings: Settings, tmp_path: Path) -> None:
+    """A sum of truths is a number in DuckDB, but truths cannot be added."""
+    (tmp_path / "finals.sql").write_text(
+        "-- finals: how many of the last bars are final.\n"
+        "create or replace macro finals(n := 5, source := 'bars') as table (select symbol, timestamp, sum(is_final) "
+        "over (partition by symbol order by timestamp rows n - 1 preceding) as finals from query_table(source))"
+    )
+    adapter = CachedMarketDataAdapter(stored_settings.model_copy(update={"sql_dir": tmp_path}), clock=lambda: MORNING)
+    stored = [symbol for (symbol,) in adapter.sql("select symbol from symbols order by symbol").fetchall()]
+    rows = adapter.indicator("finals", n=3)
+    assert {row[0] for row in rows.fetchall()} == set(stored)
+    assert rows.types[2] == "HUGEINT"
+    by_name = adapter.indicator("finals", stored[:FEW_SYMBOLS], n=3)
+    assert set(by_name.fetchall()) <= set(rows.fetchall())
