@@ -1,15 +1,19 @@
 """Corporate actions at query time: adjusted prices that are right today, and right as of any past day."""
 
 import json
+import math
 import os
 import subprocess
 import sys
 import uuid
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import MORNING, ROOT, bar_rows, bar_table
@@ -26,6 +30,7 @@ from alchemiser_duck.duckdb_session import DuckDBSession
 from alchemiser_duck.errors import BadParameter
 from alchemiser_duck.sandbox import Sandbox
 from alchemiser_duck.sandbox.alpaca_server import AlpacaServer
+from alchemiser_duck.sql_catalog import files_named_in, sql_root
 
 REAL = pq.read_table(ROOT / "alchemiser_duck" / "sandbox" / "data" / "real_bars.parquet")
 
@@ -187,6 +192,55 @@ def test_since_does_not_lose_later_actions(adapter: CachedMarketDataAdapter) -> 
     part = adapter.bars(["IBM"], start="2020-01-02").fetchall()
     assert part
     assert all(row == whole[row[2]] for row in part)
+
+
+DAYS = st.dates(date(1996, 1, 1), date(2004, 12, 31)) | st.sampled_from(
+    [date(year, month, day) for year in (1999, 2000, 2001) for month, day in ((1, 1), (1, 2), (12, 31))]
+)
+
+
+@hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    days=st.lists(DAYS, min_size=1, max_size=12, unique=True),
+    actions=st.lists(st.tuples(DAYS, st.sampled_from([0.5, 0.9, 2.0]), st.booleans()), max_size=8),
+    since=st.none() | DAYS,
+    as_of=st.none() | DAYS,
+)
+def test_a_bar_is_multiplied_by_every_factor_after_it(
+    tmp_path: Path, days: list[date], actions: list[tuple[date, float, bool]], since: date | None, as_of: date | None
+) -> None:
+    """Whatever years bars, actions and the lens lie in, and whatever is between them."""
+    con = duckdb.connect(":memory:")
+    con.execute(f"set variable market_data = '{sql_root()}/empty_lake'")
+    for file in files_named_in("bars bars_split"):
+        con.execute(file.text)
+    tables = {"bars_raw": [{"symbol": "A", "date": day, "close": 1.0, "volume": 720} for day in days]}
+    tables["corporate_actions"] = [
+        {"id": f"{number}", "symbol": "A", "ex_date": day, "price_factor": factor, "split_factor": factor**split}
+        for number, (day, factor, split) in enumerate(actions)
+    ]
+    for name, rows in tables.items():
+        stored = next((sql_root() / "empty_lake" / name.removesuffix("_raw")).rglob("*.parquet"))
+        schema = pa.schema([field.with_nullable(True) for field in pq.read_schema(stored)])
+        paths = []
+        for year in {row["date"].year if "date" in row else 0 for row in rows} or {0}:
+            path = tmp_path / "timeframe=1Day" / f"year={year}" / f"{name}.parquet"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            of_year = [row for row in rows if "date" not in row or row["date"].year == year]
+            pq.write_table(pa.Table.from_pylist(of_year, schema=schema), path)
+            paths.append(str(path))
+        con.execute(f"set variable {name} = {paths}")
+    for name, day in (("since", since), ("as_of", as_of)):
+        if day:
+            con.execute(f"set variable {name} = '{day}'")
+    shown = [day for day in sorted(days) if (not since or day >= since) and (not as_of or day <= as_of)]
+    after = {day: [one for one in actions if one[0] > day and (not as_of or one[0] <= as_of)] for day in shown}
+    for view, chosen in (("bars", (True, False)), ("bars_split", (True,))):
+        got = con.execute(f"select date, close, volume from {view} order by date").fetchall()
+        assert [row[0] for row in got] == shown
+        for day, close, volume in got:
+            assert close == pytest.approx(math.prod(f for _, f, split in after[day] if split in chosen), rel=1e-12)
+            assert volume == round(720 / math.prod(f for _, f, split in after[day] if split))
 
 
 def test_returns_of_adjusted_closes_are_total_returns(settings: Settings) -> None:

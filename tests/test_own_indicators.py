@@ -21,12 +21,14 @@ BY_LAGS = {
         cast(close as decimal(18, 4)) as l, coalesce(high, low) as m, greatest(open, close) as n, date as o,
         not close > open or close = open and volume > 5 as p from SOURCE""",
     "returns and means": """select symbol, timestamp, close / lag(close) over w - 1 as a,
-        close / lag(close, 20) over w as b, avg(close) over last_n as c, stddev_samp(close) over last_n as d, volume / avg(volume) over last_n as e,
+        close / lag(close, 20) over w as b, avg(close) over last_n as c,
+        stddev_samp(close) over last_n as d, volume / avg(volume) over last_n as e,
         stddev_pop(volume) over last_n / avg(volume) over last_n as f
         from SOURCE window w as (partition by symbol order by timestamp),
         last_n as (partition by symbol order by timestamp rows n - 1 preceding)""",
     "whole numbers": """select symbol, timestamp, sum(volume) over w as a, count(*) over w as b,
-        max(volume) over w as c, sum(case when close > open then 1 else 0 end) over w as d, min(date) over w as e, variance(volume) over w as f,
+        max(volume) over w as c, sum(case when close > open then 1 else 0 end) over w as d,
+        min(date) over w as e, variance(volume) over w as f,
         count(case when close > open then 1 end) over w as g, row_number() over (partition by symbol order by timestamp)
         as h, sum(case when close > open then 0.5 end) over w as i, lag(volume, 2) over w as j from SOURCE
         window w as (partition by symbol order by timestamp rows between n preceding and current row)""",
