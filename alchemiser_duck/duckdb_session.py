@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cache, lru_cache
+from importlib import import_module
 from pathlib import Path
 from threading import Lock, local
 from typing import TYPE_CHECKING, Any
@@ -228,9 +229,8 @@ class DuckDBSession:
                     current.fetch(lens.since, lens.as_of, most, wanted)
                     self.connection(names=defines)  # opens while S3 answers
                     if isinstance(query, InOrder):
-                        import pyarrow.compute  # needed later, and takes 0.1 s
-                        import pyarrow.dataset  # noqa: F401 (DuckDB needs it to read Arrow)
-
+                        # needed later, takes 0.3 s, and DuckDB has none of Python's lock while it scans
+                        self._lake().coordinate(import_module, "pyarrow.dataset")
                         self._stream(defines)
                     return self._run(statement, defines, current, over_s3=over_s3)
             except QueryFailed as problem:

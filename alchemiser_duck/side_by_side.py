@@ -42,18 +42,25 @@ def run(asked: InOrder, rows: "pa.Table", connect: Callable[[], DuckDBPyConnecti
     import numpy as np
     import pyarrow as pa
 
-    rows, order, starts = _in_order(rows)
+    names, numbers = _numbered(rows["symbol"])
+    order = np.argsort(numbers, kind="stable")
+    symbols = numbers[order]
+    starts = np.searchsorted(symbols, np.arange(len(names), dtype=symbols.dtype))
     sizes = np.diff(starts, append=len(order))
     whole = {one.name: pa.types.is_float64(one.type) for one in rows.schema if rows[one.name].null_count == 0}
     query = asked.query(int(sizes.max(initial=1)), whole)
+    values = rows.drop_columns(["symbol"])
 
     def compute(bounds: tuple[int, int]) -> "pa.Table":
         first, after = bounds
-        symbols = slice(*np.searchsorted(starts, bounds))
-        numbers = np.arange(first + 1, after + 1) - np.repeat(starts[symbols], sizes[symbols])
-        part = rows.take(_array(order[first:after])).append_column("bar_number", _array(numbers))
+        here = slice(*np.searchsorted(starts, bounds))
+        bar_numbers = np.arange(first + 1, after + 1) - np.repeat(starts[here], sizes[here])
+        part = _by_time(values.take(_array(order[first:after])), symbols[first:after])
+        named = pa.DictionaryArray.from_arrays(_array(symbols[first:after].astype(np.int32)), names)
         connection = connect()
-        connection.register("rows_in_order", part)
+        connection.register(
+            "rows_in_order", part.append_column("symbol", named).append_column("bar_number", _array(bar_numbers))
+        )
         return connection.sql(query).to_arrow_table()
 
     parts = _parts(starts, len(order))
@@ -61,37 +68,32 @@ def run(asked: InOrder, rows: "pa.Table", connect: Callable[[], DuckDBPyConnecti
         return pa.concat_tables(pool.map(compute, parts))
 
 
-def _in_order(rows: "pa.Table") -> "tuple[pa.Table, np.ndarray[Any, Any], np.ndarray[Any, Any]]":
-    """The rows in one piece, the places of the rows by symbol and timestamp, and where among those each symbol begins.
-
-    Partitions are stored in that order: to bring the years of each symbol together is half the work of a sort.
-    """
+def _numbered(symbols: "pa.ChunkedArray") -> "tuple[pa.Array, np.ndarray[Any, Any]]":
+    """The names that there are, sorted, and the place among them of each row's."""
     import numpy as np
-    import pyarrow as pa
     import pyarrow.compute as pc
 
-    names = rows["symbol"].combine_chunks().dictionary_encode("encode")
-    ranks = np.from_dlpack(pc.rank(names.dictionary)) - 1
+    given = symbols.combine_chunks().dictionary_encode("encode")
+    ranks = np.from_dlpack(pc.rank(given.dictionary)) - 1
     # numpy sorts numbers of 16 bits by counting
-    symbols = ranks.astype(np.uint16 if len(ranks) <= 1 << 16 else np.int32)[np.from_dlpack(names.indices)]
-    columns = {name: rows[name].combine_chunks() for name in rows.column_names} | {"symbol": names}
-    rows = pa.Table.from_arrays(list(columns.values()), list(columns))
-    order: np.ndarray[Any, Any] = np.argsort(symbols, kind="stable")
-    sorted_symbols = symbols[order]
-    if not _rises(sorted_symbols, columns["timestamp"].take(_array(order))):
-        keys = pa.Table.from_arrays([_array(symbols), columns["timestamp"]], ["symbol", "timestamp"])
-        order = np.from_dlpack(pc.sort_indices(keys, [("symbol", "ascending"), ("timestamp", "ascending")]))
-    return rows, order, np.searchsorted(sorted_symbols, np.arange(len(ranks), dtype=symbols.dtype))
+    numbers = ranks.astype(np.uint16 if len(ranks) <= 1 << 16 else np.int32)[np.from_dlpack(given.indices)]
+    return given.dictionary.take(pc.sort_indices(given.dictionary)), numbers
 
 
-def _rises(symbols: "np.ndarray[Any, Any]", times: "pa.Array") -> bool:
-    """Whether each row comes after the one before it, or is another symbol's."""
+def _by_time(rows: "pa.Table", symbols: "np.ndarray[Any, Any]") -> "pa.Table":
+    """Rows that come by symbol, each symbol's by timestamp.
+
+    That is how partitions are stored: mostly nothing is to be done.
+    """
     import pyarrow.compute as pc
 
-    numbers = _array(symbols)
+    numbers, times = _array(symbols), rows["timestamp"]
     begins = pc.not_equal(numbers[1:], numbers[:-1])
     later = pc.greater(times[1:], times[:-1])
-    return pc.all(pc.or_kleene(begins, later), skip_nulls=False).as_py() is True
+    if pc.all(pc.or_kleene(begins, later), skip_nulls=False).as_py() is True:
+        return rows
+    keyed = rows.append_column("symbol", numbers)
+    return rows.take(pc.sort_indices(keyed, [("symbol", "ascending"), ("timestamp", "ascending")]))
 
 
 def _array(values: "np.ndarray[Any, Any]") -> "pa.Array":

@@ -86,6 +86,8 @@ class Layer(Contender):
 
     def __init__(self, url: str, symbols: list[str]) -> None:
         super().__init__(url, symbols)
+        import pyarrow.dataset  # noqa: F401 (DuckDB imports it to read Arrow)
+
         import alchemiser_duck.indicator_panel  # noqa: F401 (imports are not timed)
         from alchemiser_duck import CachedMarketDataAdapter
 
