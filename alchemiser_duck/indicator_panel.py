@@ -117,6 +117,7 @@ class _Levels:
     guards: dict[str, None] = field(default_factory=dict)
     wanted: set[str] = field(default_factory=set)
     _names: dict[str, str] = field(default_factory=dict)
+    _texts: dict[str, str] = field(default_factory=dict)
     _reads: dict[str, set[str]] = field(default_factory=dict)
     """of each column of ours: the columns that it is made of"""
     last: str = "bars_read"
@@ -178,9 +179,10 @@ class _Levels:
         """The column of an expression, the same one for the same expression."""
         if isinstance(value, exp.Column) and not value.table:
             return value
-        text = value.sql("duckdb")
+        text = value.sql("duckdb", copy=False)  # to copy it takes as long as to write it
         if text not in self._names:
             name = self._names[text] = f"c{len(self._names) + 1}"
+            self._texts[name] = text
             self._reads[name] = _columns_in(value)
             below = [self.level_of.get(read, (0, 0)) for read in self._reads[name]]
             depth, step = max(below, default=(0, 0))
@@ -278,9 +280,7 @@ class _Levels:
             later = [name for name in computed if self.level_of[name] > level]
             used = set(wanted).union(*(self._reads[name] for name in later)) - set(keys)
             is_there = {name for name in used if name in given or self.level_of.get(name, (0, 0)) < level}
-            listed = ",\n        ".join(
-                [*keys, *sorted(is_there), *(f"{self.expressions[name].sql('duckdb')} as {name}" for name in new)]
-            )
+            listed = ",\n        ".join([*keys, *sorted(is_there), *(f"{self._texts[name]} as {name}" for name in new)])
             step = f"{'newest' if given else 'windows'}_{level[0]}_{level[1]}"
             yield f"{step} as (\n    select\n        {listed}\n    from {self.last}\n)"
             self.last = step

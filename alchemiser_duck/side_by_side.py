@@ -83,7 +83,7 @@ def _numbered(symbols: "pa.ChunkedArray") -> "tuple[pa.Array, np.ndarray[Any, An
 def _by_time(rows: "pa.Table", symbols: "np.ndarray[Any, Any]") -> "pa.Table":
     """Rows that come by symbol, each symbol's by timestamp.
 
-    That is how partitions are stored: mostly nothing is to be done.
+    Partitions are stored in that order, which a join with actions moves a little.
     """
     import pyarrow.compute as pc
 

@@ -317,7 +317,7 @@ def _whole(value: exp.Expr) -> int:
 def _sql(value: exp.Expr) -> str:
     if isinstance(value, exp.Column) and not value.table:
         return value.name
-    text = value.sql("duckdb")
+    text = value.sql("duckdb", copy=False)
     return text if isinstance(value, exp.Column | exp.Literal | exp.Func | exp.Paren) else f"({text})"
 
 
