@@ -470,12 +470,12 @@ class CachedMarketDataAdapter:
         ahead: LakeRead,
     ) -> "DuckDBPyRelation":
         """The newest row of each symbol."""
-        from alchemiser_duck.indicator_panel import panel
+        from alchemiser_duck.indicator_panel import newest_panel
 
         recent = f"timestamp >= newest_seen - interval {RECENT.days} day"
 
         def select(some: Sequence[str] | None, *, counted: bool) -> str:  # noqa: ARG001 (it counts in any case)
-            newest = panel(entries(), source, _symbol_condition(some), newest=True)
+            newest = newest_panel(entries(), source, _symbol_condition(some), some)
             if symbols is not None:
                 return f"from ({newest}) order by symbol"
             seen = f"select *, max(timestamp) over () as newest_seen from ({newest})"

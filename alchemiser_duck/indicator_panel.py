@@ -16,7 +16,7 @@ from sqlglot import exp
 from alchemiser_duck.indicator_chains import SOURCE, NotAChainError, Step, chain
 from alchemiser_duck.sql_catalog import BARS_BEFORE, KEYS, PanelEntry, built_in_files
 from alchemiser_duck.sql_linter import resolved_window
-from alchemiser_duck.sql_text import identifier, where
+from alchemiser_duck.sql_text import identifier, literal, where
 from alchemiser_duck.window_aggregates import at_last_row, is_windowed
 from alchemiser_duck.window_lags import BAR_NUMBER, NotByLagsError, WindowLags
 
@@ -25,16 +25,54 @@ _BARS_AFTER = """
     - row_number() over (partition by symbol order by timestamp)
 """
 
+_SEPARATOR = "\x1f"
+_ASKED = """symbols_asked as (
+    -- numbers are partitioned, sorted and grouped faster than names, and a text is read faster than a list of names
+    select unnest(names) as name, generate_subscripts(names, 1)::integer as symbol
+    from (select string_split({names}, {separator}) as names)
+)"""
 
-def panel(entries: Sequence[PanelEntry], source: str, conditions: Sequence[str], *, newest: bool = False) -> str:
+
+def panel(entries: Sequence[PanelEntry], source: str, conditions: Sequence[str]) -> str:
     """The SELECT of symbol, timestamp and every entry's columns, one row per bar of the source.
 
     Args:
         conditions: on the symbol, which is what leaves histories whole.
-        newest: only each symbol's last row, and `bars_before`, the bars before it: no frame is slid where an
-            aggregate gives the same value.
     """
     levels = _Levels()
+    values, joins = _taken_in(levels, entries, source, conditions)
+    steps = levels.every_row(source, conditions)
+    return _selected(levels, [steps], KEYS, values, joins)
+
+
+def newest_panel(
+    entries: Sequence[PanelEntry], source: str, conditions: Sequence[str], symbols: Sequence[str] | None = None
+) -> str:
+    """The SELECT of each symbol's last row of `panel`; after timestamp comes `bars_before`, the bars before it.
+
+    No frame is slid where an aggregate gives the same value.
+
+    Args:
+        symbols: those that the conditions let through; None: they are not known.
+    """
+    levels = _Levels()
+    values, joins = _taken_in(levels, entries, source, conditions)
+    names = _SEPARATOR.join(dict.fromkeys(symbols or ()))
+    numbered = bool(names) and names.count(_SEPARATOR) < len(set(symbols or ())) and not levels.reads_names()
+    if not numbered:
+        steps = [levels.newest_row(source, conditions)]
+    else:
+        steps = [_ASKED.format(names=literal(names), separator=literal(_SEPARATOR)), levels.newest_row(source, None)]
+        steps.append(f"named as (\n    select symbols_asked.name as symbol, {levels.last}.* exclude (symbol)\n"
+                     f"    from {levels.last} join symbols_asked using (symbol)\n)")  # fmt: skip
+        levels.last = "named"
+    return _selected(levels, steps, (*KEYS, BARS_BEFORE), values, joins)
+
+
+def _taken_in(
+    levels: "_Levels", entries: Sequence[PanelEntry], source: str, conditions: Sequence[str]
+) -> "tuple[list[_Value], list[str]]":
+    """The values of all entries, and the joins with those that are no chains."""
     values: list[_Value] = []
     joins: list[str] = []
     for entry in entries:
@@ -45,11 +83,14 @@ def panel(entries: Sequence[PanelEntry], source: str, conditions: Sequence[str],
             rows = f"from {entry.call.sql(source)}{where(conditions)}"
             joins.append(f"left join ({rows}) as {alias} using (symbol, timestamp)")
             values += [_Value(f"{alias}.{identifier(column)}", label) for column, label in entry.columns.items()]
-    steps = levels.newest_row(source, conditions) if newest else levels.every_row(source, conditions)
-    last = levels.last
-    count = [f"{last}.{BARS_BEFORE}"] if newest else []
-    listed = ",\n    ".join([*(f"{last}.{key}" for key in KEYS), *count, *(one.named(one.column) for one in values)])
-    return "\n".join(["with", steps, f"select\n    {listed}", f"from {last}", *joins])
+    return values, joins
+
+
+def _selected(
+    levels: "_Levels", steps: Sequence[str], keys: Sequence[str], values: "Sequence[_Value]", joins: Sequence[str]
+) -> str:
+    listed = ",\n    ".join([*(f"{levels.last}.{key}" for key in keys), *(one.named(one.column) for one in values)])
+    return "\n".join(["with", ",\n".join(steps), f"select\n    {listed}", f"from {levels.last}", *joins])
 
 
 @dataclass(frozen=True)
@@ -221,18 +262,30 @@ class _Levels:
                 given[name] = levels.column(lags.value(value) if is_windowed(value) else value).name
         return levels, {name: given.get(name, name) for name in self.wanted}
 
-    def source_rows(self, source: str, conditions: Sequence[str], wanted: Set[str]) -> str:
-        """The SELECT of what the wanted columns are made of."""
+    def reads_names(self) -> bool:
+        """Whether a value depends on what symbols are called, not only on which bars are of the same one."""
+        columns = (column for value in self.expressions.values() for column in value.find_all(exp.Column))
+        return "symbol" in self.wanted or any(
+            column.name.lower() == "symbol" and column.arg_key != "partition_by" for column in columns
+        )
+
+    def source_rows(self, source: str, conditions: Sequence[str] | None, wanted: Set[str]) -> str:
+        """The SELECT of what the wanted columns are made of; conditions None: of `symbols_asked`, as numbers."""
         read = sorted(self._needed(wanted, set()) - self.expressions.keys() - set(KEYS))
-        return f"select {', '.join((*KEYS, *read))} from {identifier(source)}{where([*conditions, *self.guards])}"
+        given = where([*(conditions or ()), *self.guards])
+        if conditions is not None:
+            return f"select {', '.join((*KEYS, *read))} from {identifier(source)}{given}"
+        listed = ", ".join(["symbols_asked.symbol", *(f"given.{name}" for name in (*KEYS[1:], *read))])
+        joined = f"{identifier(source)} as given join symbols_asked on given.symbol = symbols_asked.name"
+        return f"select {listed} from {joined}{given}"
 
     def rows_in_order(self, wanted: Set[str]) -> str:
         """The CTEs that compute the wanted columns from the relation `rows_in_order`."""
         self.last = "rows_in_order"
         return ",\n".join(self._computed({*wanted, BAR_NUMBER}, KEYS))
 
-    def newest_row(self, source: str, conditions: Sequence[str]) -> str:
-        """The CTEs that compute the wanted columns of each symbol's last row.
+    def newest_row(self, source: str, conditions: Sequence[str] | None) -> str:
+        """The CTEs that compute the wanted columns of each symbol's last row; conditions as in `source_rows`.
 
         What windows read is computed on every row; the last windows are aggregates; the rest follows on one row each.
         """
@@ -260,7 +313,7 @@ class _Levels:
         steps += self._computed(self.wanted, (*KEYS, BARS_BEFORE), given=aggregates.keys())
         return ",\n".join(steps)
 
-    def _bars_read(self, source: str, conditions: Sequence[str], wanted: Set[str]) -> str:
+    def _bars_read(self, source: str, conditions: Sequence[str] | None, wanted: Set[str]) -> str:
         """The CTE that reads the bars, as far as the wanted columns are made of them."""
         return f"bars_read as (\n    {self.source_rows(source, conditions, wanted)}\n)"
 

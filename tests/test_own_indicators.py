@@ -11,7 +11,7 @@ from conftest import MORNING
 
 from alchemiser_duck import CachedMarketDataAdapter, Settings
 from alchemiser_duck.cached_market_data_adapter import FEW_SYMBOLS
-from alchemiser_duck.indicator_panel import panel
+from alchemiser_duck.indicator_panel import newest_panel, panel
 from alchemiser_duck.sql_catalog import IndicatorCall, PanelEntry, SqlFile, built_in_files
 
 BY_LAGS = {
@@ -45,6 +45,9 @@ BY_LAGS = {
         rows n preceding) as mean from changes) select symbol, timestamp, mean, twice / price as a from means""",
     "a relation by name": """select symbol, timestamp, min(low) over (partition by symbol order by timestamp
         rows n preceding) as a from cut""",
+    "what symbols are called": """select symbol, timestamp, symbol as a, case when symbol < 'm' then lag(close) over
+        (partition by symbol order by timestamp) end as b, max(symbol) over (partition by symbol order by timestamp
+        rows n preceding) as c from SOURCE""",
     "the layer's functions": """with numbered as (select symbol, timestamp, null_as_nan(high) as high, row_number() over
         (partition by symbol order by timestamp) as bar from SOURCE), weighted as (select *,
         ema_weights(bar, n + 1) as weights from numbered) select symbol, timestamp, case when bar > n then
@@ -141,9 +144,10 @@ def test_a_chain_is_taken_apart(con: duckdb.DuckDBPyConnection, body: str, n: in
     assert (by_lags is not None) == (body in BY_LAGS)
     if by_lags is not None:
         assert_same(by_lags, expected)
-    newest = con.execute(f"from ({panel([one], 'cut', [], newest=True)}) order by symbol").to_arrow_table()
     last = con.sql("from expected qualify row_number() over (partition by symbol order by timestamp desc) = 1")
-    assert_same(newest, last.order("symbol").to_arrow_table())
+    for symbols in (None, sorted(set(expected["symbol"].to_pylist()))):
+        newest = con.execute(f"from ({newest_panel([one], 'cut', [], symbols)}) order by symbol").to_arrow_table()
+        assert_same(newest, last.order("symbol").to_arrow_table())
 
 
 @pytest.mark.parametrize("body", AS_THEY_STAND)

@@ -13,10 +13,10 @@ from references import references
 
 from alchemiser_duck import CachedMarketDataAdapter, Settings, side_by_side
 from alchemiser_duck.errors import BadParameter, UnknownIndicator
-from alchemiser_duck.indicator_panel import panel
+from alchemiser_duck.indicator_panel import newest_panel, panel
 from alchemiser_duck.side_by_side import InOrder, run
 from alchemiser_duck.sql_catalog import IndicatorCall, PanelEntry, built_in_files, indicator_files
-from alchemiser_duck.sql_text import literal
+from alchemiser_duck.sql_text import literal, literal_list
 
 FILES = indicator_files(None)
 AS_THEY_STAND = {"ma"}
@@ -57,12 +57,17 @@ def test_a_panel_of_all_indicators_equals_each_by_itself(con: duckdb.DuckDBPyCon
 
 @pytest.mark.parametrize("bars", [None, 1, 2, 3, 7, 29, 100])
 @pytest.mark.parametrize("n", [3, 14])
-def test_the_newest_row_is_the_last_of_all_rows(con: duckdb.DuckDBPyConnection, n: int, bars: int | None) -> None:
+@pytest.mark.parametrize("named", [False, True])
+def test_the_newest_row_is_the_last_of_all_rows(
+    con: duckdb.DuckDBPyConnection, n: int, bars: int | None, named: bool
+) -> None:
     """Aggregates instead of windows: the same values and nulls, for histories of every length."""
     numbered = "select *, row_number() over (partition by symbol order by timestamp) as number from cases"
     con.execute(f"create or replace temporary table cut as from ({numbered}) where number <= {bars or 'number'}")
     entries = [entry(name, n) for name in sorted(FILES)]
-    newest = con.execute(f"from ({panel(entries, 'cut', [], newest=True)}) order by symbol").to_arrow_table()
+    symbols = [symbol for (symbol,) in con.execute("select distinct symbol from cut order by symbol desc").fetchall()]
+    asked = [*symbols, symbols[3], "never heard of"] if named else None
+    newest = con.execute(f"from ({newest_panel(entries, 'cut', [], asked)}) order by symbol").to_arrow_table()
     every = con.execute(
         f"select * from ({panel(entries, 'cut', [])}) "
         "qualify row_number() over (partition by symbol order by timestamp desc) = 1 order by symbol"
@@ -160,10 +165,17 @@ def test_rows_without_a_symbol_or_a_time_come_last() -> None:
     assert given == [("A", 5, 1), ("A", None, 2), ("B", 1, 1), ("B", 2, 2), (None, 1, 1)]
 
 
+@pytest.mark.parametrize("asked", [["tiny", "huge"], ["huge", "huge"], ["tiny", "a\x1fb"], [], ["nothing"], ["it's"]])
+def test_the_newest_rows_are_of_the_symbols_asked(con: duckdb.DuckDBPyConnection, asked: list[str]) -> None:
+    condition = f"symbol in ({literal_list(asked) or 'null'})"
+    rows = con.execute(newest_panel([entry("sma", 3)], "cases", [condition], asked)).fetchall()
+    assert sorted(row[0] for row in rows) == sorted({"tiny", "huge"} & set(asked))
+
+
 def test_the_newest_row_slides_no_frame(con: duckdb.DuckDBPyConnection) -> None:
     """sma, rsi, bbands, ema: one sort for the previous close and the count of bars, the rest is one aggregate."""
     entries = [entry(name, 14) for name in ("sma", "rsi", "bbands", "ema")]
-    query = panel(entries, "cases", [], newest=True).lower()
+    query = newest_panel(entries, "cases", []).lower()
     assert query.count("preceding") == query.count("unbounded preceding") == 1
     assert con.execute(f"explain {query}").fetchall()[0][1].count("WINDOW") == 1
 
