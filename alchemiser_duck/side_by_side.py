@@ -48,7 +48,6 @@ def run(asked: InOrder, rows: "pa.Table", connect: Callable[[], DuckDBPyConnecti
     starts = np.searchsorted(symbols, np.arange(len(names), dtype=symbols.dtype))
     sizes = np.diff(starts, append=len(order))
     whole = {one.name: pa.types.is_float64(one.type) for one in rows.schema if rows[one.name].null_count == 0}
-    query = asked.query(int(sizes.max(initial=1)), whole)
     values = rows.drop_columns(["symbol"])
 
     def compute(bounds: tuple[int, int]) -> "pa.Table":
@@ -61,10 +60,11 @@ def run(asked: InOrder, rows: "pa.Table", connect: Callable[[], DuckDBPyConnecti
         connection.register(
             "rows_in_order", part.append_column("symbol", named).append_column("bar_number", _array(bar_numbers))
         )
-        return connection.sql(query).to_arrow_table()
+        return connection.sql(query.result()).to_arrow_table()
 
     parts = _parts(starts, len(order))
-    with ThreadPoolExecutor(len(parts), "alchemiser-duck-compute") as pool:
+    with ThreadPoolExecutor(len(parts) + 1, "alchemiser-duck-compute") as pool:
+        query = pool.submit(asked.query, int(sizes.max(initial=1)), whole)  # is written while rows are gathered
         return pa.concat_tables(pool.map(compute, parts))
 
 
