@@ -4,14 +4,15 @@ Of a user's own file only what is known here to mean the same in another place i
 is no chain (it joins, filters or groups), is run as it stands.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from functools import cache
 
+import sqlglot
 from sqlglot import exp
 
 from alchemiser_duck.sql_catalog import KEYS, SqlFile, built_in_files
-from alchemiser_duck.sql_linter import Definition, read, resolved_window
+from alchemiser_duck.sql_linter import read, resolved_window
 
 SOURCE = "query_table"
 """What the first SELECT of a chain reads: the bars."""
@@ -54,16 +55,30 @@ def chain(file: SqlFile, source: str) -> tuple[Step, ...]:
     Raises:
         NotAChainError: it is none.
     """
-    definition = read(file)
-    steps = tuple(_steps(definition, source))
+    steps = tuple(_steps(_body(file), frozenset(map(str.lower, file.parameters)), source))
     if file not in built_in_files():
         for step in steps:
             _require_understood(step)
     return steps
 
 
-def _steps(definition: Definition, source: str) -> Iterator[Step]:
-    body = definition.body.unnest()
+def columns(file: SqlFile) -> list[str] | None:
+    """The columns that a built-in indicator gives; None: its text does not name them all."""
+    selected = _body(file).selects if file in built_in_files() else []
+    names = [projection.alias_or_name for projection in selected]
+    return names if names and "*" not in names else None
+
+
+@cache
+def _body(file: SqlFile) -> exp.Query:
+    """The SELECT of a file. Of a user's own, as the linter reads it: statements are told apart by DuckDB itself."""
+    parsed = sqlglot.parse_one(file.body, read="duckdb") if file in built_in_files() else read(file).body
+    body = parsed.unnest()
+    assert isinstance(body, exp.Query)  # noqa: S101 (a table macro has nothing else)
+    return body
+
+
+def _steps(body: exp.Query, parameters: Set[str], source: str) -> Iterator[Step]:
     if not isinstance(body, exp.Select):
         raise NotAChainError
     ctes = [(cte.alias_or_name.lower(), cte.this) for cte in body.args["with_"].expressions] if body.ctes else []
@@ -75,7 +90,7 @@ def _steps(definition: Definition, source: str) -> Iterator[Step]:
         table = select.args["from_"].this if select.args.get("from_") else None
         if unusual or not isinstance(table, exp.Table) or table.args.get("joins"):
             raise NotAChainError
-        if any(c.name.lower() not in definition.parameters for c in _where_columns(select)):
+        if any(c.name.lower() not in parameters for c in _where_columns(select)):
             raise NotAChainError  # rows are left out
         reads = table.name.lower() or SOURCE
         if reads not in given | {SOURCE}:

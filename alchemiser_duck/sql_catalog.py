@@ -25,7 +25,7 @@ _SIGNATURE = re.compile(
     r"^\s*create\s+or\s+replace\s+macro\s+\w+\s*\((?P<parameters>[^()]*)\)\s*as\s+(?P<table>table\b)?",
     re.MULTILINE | re.IGNORECASE,
 )
-_EXPRESSION = re.compile(r"\) as \((.*?)\n\);", re.DOTALL)
+_BODY = re.compile(r"\) as (?:table )?\((.*?)\n\);", re.DOTALL)
 _NOT_NAMES = re.compile(r"^\s*--.*$|^comment on .*$|'[^'\n]*/[^'\n]*'", re.MULTILINE)
 """Comments, and paths of objects."""
 _LISTS = ("duckdb_", "information_schema", "pg_", "pragma_", "sqlite_")
@@ -82,9 +82,9 @@ class SqlFile:
         return {name.strip(): default.strip() or "null" for name, _, default in pairs if name.strip()}
 
     @property
-    def expression(self) -> str:
-        """What a function computes, as SQL text over its parameters."""
-        found = _EXPRESSION.search(self.text)
+    def body(self) -> str:
+        """What a built-in macro computes, as SQL text over its parameters: an expression, or a SELECT."""
+        found = _BODY.search(self.text)
         return found.group(1) if found else "null"
 
     @property

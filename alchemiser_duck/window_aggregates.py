@@ -72,7 +72,7 @@ def _functions() -> Mapping[str, SqlFile]:
 
 @cache
 def _body(file: SqlFile) -> exp.Expr:
-    return sqlglot.parse_one(file.expression, read="duckdb")
+    return sqlglot.parse_one(file.body, read="duckdb")
 
 
 def _each_at_last_row(value: exp.Expr, rows_after: str, columns: Mapping[str, exp.Expr]) -> exp.Expr | None:

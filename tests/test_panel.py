@@ -13,6 +13,7 @@ from references import references
 
 from alchemiser_duck import CachedMarketDataAdapter, Settings, side_by_side
 from alchemiser_duck.errors import BadParameter, UnknownIndicator
+from alchemiser_duck.indicator_chains import columns
 from alchemiser_duck.indicator_panel import newest_panel, panel
 from alchemiser_duck.side_by_side import InOrder, run
 from alchemiser_duck.sql_catalog import IndicatorCall, PanelEntry, built_in_files, indicator_files
@@ -38,6 +39,12 @@ def con() -> duckdb.DuckDBPyConnection:
         if file.is_indicator or file.is_function:
             con.execute(file.text)
     return con
+
+
+def test_the_columns_of_built_in_indicators_are_read_from_their_text(con: duckdb.DuckDBPyConnection) -> None:
+    for name, file in FILES.items():
+        described = con.execute(f"describe from {IndicatorCall(file, {}).sql('cases')}").fetchall()
+        assert columns(file) == [column for column, *_ in described], name
 
 
 @pytest.mark.parametrize("n", [3, 14])
