@@ -534,7 +534,7 @@ class CachedMarketDataAdapter:
         ahead.fetch(since, self._as_of, _limit(symbols), _wanted(columns, symbols))
 
         def rows(some: Sequence[str] | None, start: date | None, read: LakeRead | None = None) -> "DuckDBPyRelation":
-            try:
+            def snapshot() -> "DuckDBPyRelation":
                 return self._session.snapshot(
                     select(some, counted=start is not None),
                     lens=Lens(start, self._as_of),
@@ -544,14 +544,8 @@ class CachedMarketDataAdapter:
                     read=read,
                     remember=True,
                 )
-            except QueryFailed as problem:
-                own = {one.file for one in wanted} - set(built_in_files()) - self._as_they_stand
-                if own:
-                    self._as_they_stand |= own
-                    return rows(some, start)
-                if any(f"{one.file.name}: " in str(problem) for one in wanted):  # the bounds are in the .sql files
-                    raise BadParameter(str(problem).removeprefix("Invalid Input Error: ")) from problem
-                raise
+
+            return self._computed(snapshot, wanted)
 
         def read() -> "DuckDBPyRelation":
             result = rows(symbols, since, ahead)
@@ -571,6 +565,25 @@ class CachedMarketDataAdapter:
             return result.select(f"* exclude ({BARS_BEFORE})") if BARS_BEFORE in result.columns else result
 
         return self._as_promised(symbols, read)
+
+    def _computed(
+        self, snapshot: Callable[[], "DuckDBPyRelation"], wanted: Sequence[IndicatorCall]
+    ) -> "DuckDBPyRelation":
+        """What `snapshot` gives; where the user's own indicators fail taken apart, their author's text decides."""
+        own = {one.file for one in wanted} - set(built_in_files()) - self._as_they_stand
+        try:
+            return snapshot()
+        except QueryFailed as problem:
+            if own:
+                self._as_they_stand |= own
+                try:
+                    return self._computed(snapshot, wanted)
+                except Exception:  # so it does not matter how they are run
+                    self._as_they_stand -= own
+                    raise
+            if any(f"{one.file.name}: " in str(problem) for one in wanted):  # the bounds are in the .sql files
+                raise BadParameter(str(problem).removeprefix("Invalid Input Error: ")) from problem
+            raise
 
     def _bars(self, symbols: Sequence[str] | None, query: str, lens: Lens) -> "DuckDBPyRelation":
         """The rows of a query about bars, of every one of the symbols."""

@@ -109,8 +109,9 @@ def _where_columns(select: exp.Select) -> Iterator[exp.Column]:
 def _require_understood(step: Step) -> None:
     """Raise NotAChainError for what nobody has seen to mean the same in another place."""
     select = step.select
-    if select.args.get("where"):
-        raise NotAChainError  # it would hold for the other indicators, too
+    condition = select.args["where"].this if select.args.get("where") else None
+    if condition and not all(map(_is_bound, condition.flatten() if isinstance(condition, exp.And) else [condition])):
+        raise NotAChainError  # it would leave rows out of the other indicators, too
     for projection in select.expressions:
         if projection.alias_or_name.lower() in KEYS and not _is_key(projection):
             raise NotAChainError
@@ -118,6 +119,11 @@ def _require_understood(step: Step) -> None:
     for node in select.walk(prune=lambda node: node is with_):
         if node is not select and node is not with_ and not _is_understood(node, select):
             raise NotAChainError
+
+
+def _is_bound(condition: exp.Expr) -> bool:
+    """Whether it is true or an error."""
+    return isinstance(condition, exp.Anonymous) and condition.name.lower().startswith("require_")
 
 
 def _is_understood(node: exp.Expr, select: exp.Select) -> bool:

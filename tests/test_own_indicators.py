@@ -11,6 +11,7 @@ from conftest import MORNING
 
 from alchemiser_duck import CachedMarketDataAdapter, Settings
 from alchemiser_duck.cached_market_data_adapter import FEW_SYMBOLS
+from alchemiser_duck.errors import BadParameter
 from alchemiser_duck.indicator_panel import newest_panel, panel
 from alchemiser_duck.sql_catalog import IndicatorCall, PanelEntry, SqlFile, built_in_files
 
@@ -48,6 +49,9 @@ BY_LAGS = {
     "what symbols are called": """select symbol, timestamp, symbol as a, case when symbol < 'm' then lag(close) over
         (partition by symbol order by timestamp) end as b, max(symbol) over (partition by symbol order by timestamp
         rows n preceding) as c from SOURCE""",
+    "bounds of a parameter": """select symbol, timestamp, max(high) over (partition by symbol order by timestamp
+        rows n preceding) as a from SOURCE
+        where require_whole('own: n', n, 1) and require_between('own: n', n, 0, 99)""",
     "the layer's functions": """with numbered as (select symbol, timestamp, null_as_nan(high) as high, row_number() over
         (partition by symbol order by timestamp) as bar from SOURCE), weighted as (select *,
         ema_weights(bar, n + 1) as weights from numbered) select symbol, timestamp, case when bar > n then
@@ -64,6 +68,7 @@ AS_THEY_STAND = {
     "across symbols": "select symbol, timestamp, avg(close) over (partition by timestamp) as a from SOURCE",
     "rows are left out": "select symbol, timestamp, close as a from SOURCE where volume > 0",
     "a condition on a parameter": "select symbol, timestamp, close as a from SOURCE where n > 100",
+    "a bound and more": "select symbol, timestamp, close as a from SOURCE where require_whole('', n, 1) and volume > 5",
     "groups": "select symbol, max(timestamp) as timestamp, max(close) as a from SOURCE group by symbol",
     "one row of all": "select max(symbol) as symbol, max(timestamp) as timestamp, max(close) as a from SOURCE",
     "a join": """select b.symbol, b.timestamp, b.close - c.close as a from SOURCE as b join
@@ -171,3 +176,19 @@ def test_what_fails_taken_apart_is_run_as_it_stands(stored_settings: Settings, t
     assert rows.types[2] == "HUGEINT"
     by_name = adapter.indicator("finals", stored[:FEW_SYMBOLS], n=3)
     assert set(by_name.fetchall()) <= set(rows.fetchall())
+
+
+def test_a_wrong_parameter_is_the_authors_error(stored_settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "highest.sql").write_text(
+        "-- highest: the highest high of the last bars.\n"
+        "create or replace macro highest(n := 5, source := 'bars') as table (select symbol, timestamp, max(high) "
+        "over (partition by symbol order by timestamp rows n - 1 preceding) as highest from query_table(source) "
+        "where require_whole('highest: n', n, 1))"
+    )
+    adapter = CachedMarketDataAdapter(stored_settings.model_copy(update={"sql_dir": tmp_path}), clock=lambda: MORNING)
+    for latest in (False, True):
+        with pytest.raises(BadParameter, match="highest: n must be a whole number from 1 to 100000, got 0"):
+            adapter.indicators_table({"highest": {"n": 0}}, latest=latest)
+    every = adapter.indicators_table({"highest": {"n": 3}, "rolling_max": {"n": 3}})
+    newest = adapter.indicators_table({"highest": {"n": 3}, "rolling_max": {"n": 3}}, latest=True)
+    assert set(newest.fetchall()) <= set(every.fetchall())
