@@ -81,14 +81,14 @@ def _body(file: SqlFile) -> exp.Query:
 def _steps(body: exp.Query, parameters: Set[str], source: str) -> Iterator[Step]:
     if not isinstance(body, exp.Select):
         raise NotAChainError
-    ctes = [(cte.alias_or_name.lower(), cte.this) for cte in body.args["with_"].expressions] if body.ctes else []
     given: set[str] = set()
-    for name, select in (*ctes, ("", body)):
-        if not isinstance(select, exp.Select):
+    for step in (*body.ctes, body):
+        name, select = (step.alias_or_name.lower(), step.this) if isinstance(step, exp.CTE) else ("", step)
+        if not isinstance(select, exp.Select) or step.alias_column_names:
             raise NotAChainError
         unusual = {key for key, value in select.args.items() if value and key not in _PLAIN_SELECT}
         table = select.args["from_"].this if select.args.get("from_") else None
-        if unusual or not isinstance(table, exp.Table) or table.args.get("joins"):
+        if unusual or not isinstance(table, exp.Table) or not _is_plain(table):
             raise NotAChainError
         if any(c.name.lower() not in parameters for c in _where_columns(select)):
             raise NotAChainError  # rows are left out
@@ -99,6 +99,11 @@ def _steps(body: exp.Query, parameters: Set[str], source: str) -> Iterator[Step]
             reads = SOURCE
         yield Step(name, reads, table.alias_or_name.lower(), select)
         given.add(name)
+
+
+def _is_plain(table: exp.Table) -> bool:
+    """Whether it is read as it is: all its rows, under the names that its columns have."""
+    return not {key for key, value in table.args.items() if value} - {"this", "alias"} and not table.alias_column_names
 
 
 def _where_columns(select: exp.Select) -> Iterator[exp.Column]:
@@ -135,6 +140,8 @@ def _is_understood(node: exp.Expr, select: exp.Select) -> bool:
             return not changed and (node.parent is select or isinstance(node.parent, exp.Count))
         case exp.Order():
             return isinstance(node.parent, exp.Window)
+        case exp.DataType():
+            return bool(node.this != exp.DataType.Type.FLOAT)  # of which DuckDB's sums are doubles
         case exp.Window() if not isinstance(node.this, exp.Identifier):
             partition, _, _ = resolved_window(node, select)
             return [part.name.lower() for part in partition] == ["symbol"]  # not all symbols are read

@@ -199,6 +199,8 @@ class _Levels:
             self.guards.setdefault(_substituted(guard.this, None, arguments, step).sql("duckdb"))
         given: dict[str, exp.Expr] = {}
         for projection in step.select.expressions:
+            if given.keys() & (scope or {} if isinstance(projection, exp.Star) else {projection.alias_or_name.lower()}):
+                raise NotAChainError  # DuckDB takes the first of two columns of a name
             if isinstance(projection, exp.Star):
                 given |= scope or {}
                 continue

@@ -42,6 +42,9 @@ def run(asked: InOrder, rows: "pa.Table", connect: Callable[[], DuckDBPyConnecti
     import numpy as np
     import pyarrow as pa
 
+    rows = rows.cast(
+        pa.schema([one.with_type(pa.float64()) if one.type == pa.float32() else one for one in rows.schema])
+    )
     names, numbers = _numbered(rows["symbol"])
     order = np.argsort(numbers, kind="stable")
     symbols = numbers[order]

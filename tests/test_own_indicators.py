@@ -33,6 +33,15 @@ BY_LAGS = {
         count(case when close > open then 1 end) over w as g, row_number() over (partition by symbol order by timestamp)
         as h, sum(case when close > open then 0.5 end) over w as i, lag(volume, 2) over w as j from SOURCE
         window w as (partition by symbol order by timestamp rows between n preceding and current row)""",
+    "other types": """select symbol, timestamp, max(close > open) over w as a, sum(close::decimal(18, 2)) over w as b,
+        lag(case when close > open then 'up' else 'down' end) over w as c, avg(volume % 3) over w as d
+        from SOURCE window w as (partition by symbol order by timestamp rows between n preceding and current row)""",
+    "one on the other": """with a as (select symbol, timestamp, avg(close) over (partition by symbol order by timestamp
+        rows n preceding) as m from SOURCE), b as (select symbol, timestamp, stddev_pop(m) over (partition by symbol
+        order by timestamp rows 9 preceding) as s, lag(m, 3) over (partition by symbol order by timestamp) as l from a)
+        select symbol, timestamp, s, l, s / l as r from b""",
+    "names against parameters": """with a as (select symbol, timestamp, close as n, open as close, close + 1 as x
+        from SOURCE) select Symbol, TIMESTAMP, n + 1 as A, x as "B", close from a""",
     "earlier frames": """select symbol, timestamp, max(high) over e as a, count(high) over e as b, avg(low) over e as c,
         var_pop(close) over e as d, min(close) over since as e from SOURCE
         window e as (partition by symbol order by timestamp rows between 2 * n preceding and n preceding),
@@ -73,6 +82,17 @@ AS_THEY_STAND = {
     "one row of all": "select max(symbol) as symbol, max(timestamp) as timestamp, max(close) as a from SOURCE",
     "a join": """select b.symbol, b.timestamp, b.close - c.close as a from SOURCE as b join
         SOURCE as c using (symbol, timestamp)""",
+    "renamed columns": """select symbol, timestamp, high as a from SOURCE as b(symbol, day, timestamp, high, open, low,
+        close, vwap, volume, c1)""",
+    "renamed columns of a step": """with b(symbol, timestamp, high, low) as (select symbol, timestamp, low, high
+        from SOURCE) select symbol, timestamp, high as a from b""",
+    "a sample": "select symbol, timestamp, high as a from cut tablesample 100 percent",
+    "one name twice": """with b as (select symbol, timestamp, close, close + 1 as close from SOURCE)
+        select symbol, timestamp, close as a from b""",
+    "a name of the bars again": """with b as (select *, close * 2 as close from SOURCE)
+        select symbol, timestamp, close as a from b""",
+    "half the digits": """select symbol, timestamp, sum(close::float) over (partition by symbol order by timestamp) as a
+        from SOURCE""",
     "distinct": "select distinct symbol, timestamp, close as a from SOURCE",
     "distinct values": """select symbol, timestamp, count(distinct volume) over (partition by symbol order by timestamp)
         as a from SOURCE""",

@@ -164,6 +164,14 @@ def test_rows_come_by_symbol_and_time(order: str, symbols: int) -> None:
     assert result.select(expected.column_names).equals(expected)
 
 
+def test_sums_of_floats_are_of_doubles() -> None:
+    """As DuckDB's own are, whatever the columns of a user's relation."""
+    con = duckdb.connect(":memory:", config={"threads": 1})
+    rows = con.sql("select 'A' as symbol, range as timestamp, (16777216 + range)::float as close from range(3)")
+    asked = InOrder("", lambda *_: "select symbol, timestamp, close + 1 as more from rows_in_order")
+    assert run(asked, rows.to_arrow_table(), con.cursor)["more"].to_pylist() == [16777217.0, 16777217.0, 16777219.0]
+
+
 def test_rows_without_a_symbol_or_a_time_come_last() -> None:
     con = duckdb.connect(":memory:", config={"threads": 1})
     rows = con.sql("from (values ('B', 2), (null, 1), ('A', null), ('A', 5), ('B', 1)) as rows(symbol, timestamp)")
