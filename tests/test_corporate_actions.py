@@ -194,17 +194,17 @@ def test_since_does_not_lose_later_actions(adapter: CachedMarketDataAdapter) -> 
     assert all(row == whole[row[2]] for row in part)
 
 
-DAYS = st.dates(date(1996, 1, 1), date(2004, 12, 31)) | st.sampled_from(
+ANY_DAYS = st.dates(date(1996, 1, 1), date(2004, 12, 31)) | st.sampled_from(
     [date(year, month, day) for year in (1999, 2000, 2001) for month, day in ((1, 1), (1, 2), (12, 31))]
 )
 
 
 @hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    days=st.lists(DAYS, min_size=1, max_size=12, unique=True),
-    actions=st.lists(st.tuples(DAYS, st.sampled_from([0.5, 0.9, 2.0]), st.booleans()), max_size=8),
-    since=st.none() | DAYS,
-    as_of=st.none() | DAYS,
+    days=st.lists(ANY_DAYS, min_size=1, max_size=12, unique=True),
+    actions=st.lists(st.tuples(ANY_DAYS, st.sampled_from([0.5, 0.9, 2.0]), st.booleans()), max_size=8),
+    since=st.none() | ANY_DAYS,
+    as_of=st.none() | ANY_DAYS,
 )
 def test_a_bar_is_multiplied_by_every_factor_after_it(
     tmp_path: Path, days: list[date], actions: list[tuple[date, float, bool]], since: date | None, as_of: date | None
