@@ -570,11 +570,10 @@ class CachedMarketDataAdapter:
         self, snapshot: Callable[[], "DuckDBPyRelation"], wanted: Sequence[IndicatorCall]
     ) -> "DuckDBPyRelation":
         """What `snapshot` gives; where the user's own indicators fail taken apart, their author's text decides."""
-        own = {one.file for one in wanted} - set(built_in_files()) - self._as_they_stand
         try:
             return snapshot()
         except QueryFailed as problem:
-            if own:
+            if own := {one.file for one in wanted} - set(built_in_files()) - self._as_they_stand:
                 self._as_they_stand |= own
                 try:
                     return self._computed(snapshot, wanted)

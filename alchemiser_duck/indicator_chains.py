@@ -11,7 +11,7 @@ from functools import cache
 import sqlglot
 from sqlglot import exp
 
-from alchemiser_duck.sql_catalog import KEYS, SqlFile, built_in_files
+from alchemiser_duck.sql_catalog import KEYS, SqlFile, built_in_files, built_in_functions
 from alchemiser_duck.sql_linter import read, resolved_window
 
 SOURCE = "query_table"
@@ -134,7 +134,7 @@ def _is_bound(condition: exp.Expr) -> bool:
 def _is_understood(node: exp.Expr, select: exp.Select) -> bool:
     match node:
         case exp.Anonymous():
-            return node.name.lower() in _functions()
+            return node.name.lower() in built_in_functions().keys() | {SOURCE}
         case exp.Star():
             changed = any(node.args.values())
             return not changed and (node.parent is select or isinstance(node.parent, exp.Count))
@@ -148,12 +148,6 @@ def _is_understood(node: exp.Expr, select: exp.Select) -> bool:
         case exp.AggFunc() | exp.RowNumber() | exp.Lag():
             return isinstance(node, _UNDERSTOOD) and node.find_ancestor(exp.Window) is not None
     return isinstance(node, _UNDERSTOOD)
-
-
-@cache
-def _functions() -> frozenset[str]:
-    """The layer's own, and what names the source."""
-    return frozenset({SOURCE, *(file.name for file in built_in_files() if file.is_function)})
 
 
 def _is_key(projection: exp.Expr) -> bool:

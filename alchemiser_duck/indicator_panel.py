@@ -57,11 +57,11 @@ def newest_panel(
     """
     levels = _Levels()
     values, joins = _taken_in(levels, entries, source, conditions)
-    names = _SEPARATOR.join(dict.fromkeys(symbols or ()))
-    numbered = bool(names) and names.count(_SEPARATOR) < len(set(symbols or ())) and not levels.reads_names()
-    if not numbered:
+    asked = list(dict.fromkeys(symbols or ()))
+    if not asked or any(_SEPARATOR in name for name in asked) or levels.reads_names():
         steps = [levels.newest_row(source, conditions)]
     else:
+        names = _SEPARATOR.join(asked)
         steps = [_ASKED.format(names=literal(names), separator=literal(_SEPARATOR)), levels.newest_row(source, None)]
         steps.append(f"named as (\n    select symbols_asked.name as symbol, {levels.last}.* exclude (symbol)\n"
                      f"    from {levels.last} join symbols_asked using (symbol)\n)")  # fmt: skip
@@ -158,7 +158,6 @@ class _Levels:
     guards: dict[str, None] = field(default_factory=dict)
     wanted: set[str] = field(default_factory=set)
     _names: dict[str, str] = field(default_factory=dict)
-    _texts: dict[str, str] = field(default_factory=dict)
     _reads: dict[str, set[str]] = field(default_factory=dict)
     """of each column of ours: the columns that it is made of"""
     last: str = "bars_read"
@@ -199,15 +198,16 @@ class _Levels:
             self.guards.setdefault(_substituted(guard.this, None, arguments, step).sql("duckdb"))
         given: dict[str, exp.Expr] = {}
         for projection in step.select.expressions:
-            if given.keys() & (scope or {} if isinstance(projection, exp.Star) else {projection.alias_or_name.lower()}):
-                raise NotAChainError  # DuckDB takes the first of two columns of a name
             if isinstance(projection, exp.Star):
-                given |= scope or {}
-                continue
-            # a name given before is seen where there is no column of that name
-            seen = None if scope is None else given | scope
-            value = _substituted(projection.unalias(), seen, arguments, step)
-            given[projection.alias_or_name.lower()] = self.column(self._windows_apart(value))
+                more = scope or {}
+            else:
+                # a name given before is seen where there is no column of that name
+                seen = None if scope is None else given | scope
+                value = _substituted(projection.unalias(), seen, arguments, step)
+                more = {projection.alias_or_name.lower(): self.column(self._windows_apart(value))}
+            if given.keys() & more.keys():
+                raise NotAChainError  # DuckDB takes the first of two columns of a name
+            given |= more
         return given
 
     def _windows_apart(self, value: exp.Expr) -> exp.Expr:
@@ -225,7 +225,6 @@ class _Levels:
         text = value.sql("duckdb", copy=False)  # to copy it takes as long as to write it
         if text not in self._names:
             name = self._names[text] = f"c{len(self._names) + 1}"
-            self._texts[name] = text
             self._reads[name] = _columns_in(value)
             below = [self.level_of.get(read, (0, 0)) for read in self._reads[name]]
             depth, step = max(below, default=(0, 0))
@@ -330,12 +329,13 @@ class _Levels:
         """The CTEs that compute the wanted columns from the last step, a level each."""
         needed = self._needed(wanted, given)
         computed = [name for name in self.expressions if name in needed and name not in given]
+        texts = {name: text for text, name in self._names.items()}
         for level in sorted({self.level_of[name] for name in computed}):
             new = [name for name in computed if self.level_of[name] == level]
             later = [name for name in computed if self.level_of[name] > level]
             used = set(wanted).union(*(self._reads[name] for name in later)) - set(keys)
             is_there = {name for name in used if name in given or self.level_of.get(name, (0, 0)) < level}
-            listed = ",\n        ".join([*keys, *sorted(is_there), *(f"{self._texts[name]} as {name}" for name in new)])
+            listed = ",\n        ".join([*keys, *sorted(is_there), *(f"{texts[name]} as {name}" for name in new)])
             step = f"{'newest' if given else 'windows'}_{level[0]}_{level[1]}"
             yield f"{step} as (\n    select\n        {listed}\n    from {self.last}\n)"
             self.last = step

@@ -149,6 +149,12 @@ def built_in_files() -> tuple[SqlFile, ...]:
     return tuple(SqlFile(root / name, (root / name).read_text(encoding="utf-8")) for name in names)
 
 
+@cache
+def built_in_functions() -> Mapping[str, SqlFile]:
+    """The functions of the layer itself, by name."""
+    return {file.name: file for file in built_in_files() if file.is_function}
+
+
 def files_named_in(text: str) -> list[SqlFile]:
     """The built-in files that a piece of SQL names, and all that those need, in loading order.
 

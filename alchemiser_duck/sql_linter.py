@@ -17,7 +17,7 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from alchemiser_duck.errors import SettingsError
-from alchemiser_duck.sql_catalog import SqlFile, built_in_files
+from alchemiser_duck.sql_catalog import SqlFile, built_in_files, built_in_functions
 from alchemiser_duck.suggestions import did_you_mean
 
 TIME_COLUMNS = frozenset({"timestamp", "date"})
@@ -493,7 +493,7 @@ def _is_parameter(node: exp.Expr, arguments: Mapping[str, exp.Expr]) -> bool:
 @cache
 def windowed_functions() -> Mapping[str, SqlFile]:
     """The layer's functions with a window inside, on their own account or through what they call."""
-    functions = {file.name: file for file in built_in_files() if file.is_function}
+    functions = built_in_functions()
     windowed = {name for name, file in functions.items() if " over (" in file.text}
     while more := {
         name

@@ -9,7 +9,7 @@ from functools import cache
 import sqlglot
 from sqlglot import exp
 
-from alchemiser_duck.sql_catalog import AT_THE_END, SqlFile, built_in_files
+from alchemiser_duck.sql_catalog import AT_THE_END, SqlFile, built_in_functions
 from alchemiser_duck.sql_linter import function_name, windowed_functions
 
 _IN_ANY_ORDER = frozenset(
@@ -52,7 +52,7 @@ def at_last_row(window: exp.Expr, rows_after: str, columns: Mapping[str, exp.Exp
 
 def expanded(call: exp.Anonymous) -> exp.Expr:
     """The body of one of the layer's functions, with the call's arguments for its parameters."""
-    file = _functions()[call.name.lower()]
+    file = built_in_functions()[call.name.lower()]
     parameters, body = [name.lower() for name in file.parameters], _body(file)
     given = dict(zip(parameters, call.expressions, strict=True))
 
@@ -62,12 +62,6 @@ def expanded(call: exp.Anonymous) -> exp.Expr:
         return node
 
     return body.transform(replaced).unnest()
-
-
-@cache
-def _functions() -> Mapping[str, SqlFile]:
-    """The layer's functions by name."""
-    return {file.name: file for file in built_in_files() if file.is_function}
 
 
 @cache
@@ -104,7 +98,7 @@ def decayed_sum_arguments(call: exp.Anonymous, columns: Mapping[str, exp.Expr]) 
     """x, bar_number, seed_bars and q of a call of decayed_sum; None: nobody says how its weights are made."""
     x, weights, q = (_unwrapped(argument) for argument in call.expressions)
     made = columns.get(weights.name) if isinstance(weights, exp.Column) else weights
-    while isinstance(made, exp.Anonymous) and made.name.lower() in _functions().keys() - {"decay_weights"}:
+    while isinstance(made, exp.Anonymous) and made.name.lower() in built_in_functions().keys() - {"decay_weights"}:
         made = expanded(made)
     if not isinstance(made, exp.Anonymous) or made.name.lower() != "decay_weights":
         return None
