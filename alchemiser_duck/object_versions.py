@@ -203,10 +203,14 @@ def etag(text: str | None) -> str:
 
 
 def _chunks(path: Path) -> list[_Chunk]:
-    """The column chunks of a Parquet file of which the footer is here."""
+    """The column chunks of a Parquet file of which the footer is here; TornRead: that is none."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    footer = pq.read_metadata(path)
+    try:
+        footer = pq.read_metadata(path)
+    except (pa.ArrowInvalid, OSError) as problem:  # as DuckDB finds it, all of it at hand
+        raise TornRead(f"{path}: {problem}") from problem
     chunks = []
     for number in range(footer.num_row_groups):
         group = footer.row_group(number)

@@ -16,7 +16,7 @@ from s3_proxy import Exchange, S3Proxy
 from alchemiser_duck import CachedMarketDataAdapter, MarketDataStore, Settings, lake_objects, object_versions
 from alchemiser_duck import exchange_calendar as calendar
 from alchemiser_duck.duckdb_session import DuckDBSession, Lens
-from alchemiser_duck.errors import StorageUnavailable
+from alchemiser_duck.errors import AlchemiserDuckError, QueryFailed, StorageUnavailable
 from alchemiser_duck.lake_objects import LakeObjects
 
 DAYS = calendar.sessions(date(2023, 1, 3), date(2025, 7, 15))
@@ -334,6 +334,34 @@ def test_of_large_objects_come_the_columns_and_row_groups_that_are_needed(
     by_parts = reads(at(counted))
     monkeypatch.setattr(lake_objects, "SPARED", 1 << 30)
     assert reads(at(counted)) == by_parts
+
+
+@pytest.mark.parametrize("spared", [0, 1 << 30], ids=["in parts", "whole"])
+@pytest.mark.parametrize("harm", ["no footer", "another footer", "half of it"])
+def test_an_object_that_is_no_parquet_is_refused_by_name(
+    many_row_groups: Settings, monkeypatch: pytest.MonkeyPatch, harm: str, spared: int
+) -> None:
+    """With one of our own errors, whatever library meets it first."""
+    monkeypatch.setattr(lake_objects, "SPARED", spared)
+    monkeypatch.setattr("alchemiser_duck.duckdb_session.READ_ATTEMPTS", 2)
+    import boto3
+
+    client = boto3.client("s3", endpoint_url=many_row_groups.endpoint_url)
+    found = client.list_objects_v2(Bucket=many_row_groups.bucket)["Contents"]
+    place = {"Bucket": many_row_groups.bucket, "Key": max(one["Key"] for one in found if "/bars.parquet" in one["Key"])}
+    body = client.get_object(**place)["Body"].read()
+    harmed = {
+        "no footer": b"y" * len(body),
+        "another footer": body[:-200] + b"x" * 192 + body[-8:],
+        "half of it": body[: len(body) // 2],
+    }
+    client.put_object(**place, Body=harmed[harm])
+    expected: type[AlchemiserDuckError] = StorageUnavailable
+    told = f"under {many_row_groups.lake_url}"
+    if harm == "another footer":  # which says that there is more than there is
+        expected, told = QueryFailed, "Could not read enough bytes .*year=2025/bars.parquet"
+    with pytest.raises(expected, match=told):
+        at(many_row_groups).get_bars("SF", "2Y")
 
 
 def test_a_universe_over_httpfs_gives_the_same(many_row_groups: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
