@@ -182,14 +182,21 @@ def test_anything_else_is_run_as_it_stands(con: duckdb.DuckDBPyConnection, body:
     assert panel_by_lags(con, [one], "cut") is None
 
 
+def with_own(settings: Settings, path: Path, text: str) -> CachedMarketDataAdapter:
+    """An adapter of a user who has this one file."""
+    path.write_text(text)
+    return CachedMarketDataAdapter(settings.model_copy(update={"sql_dir": path.parent}), clock=lambda: MORNING)
+
+
 def test_what_fails_taken_apart_is_run_as_it_stands(stored_settings: Settings, tmp_path: Path) -> None:
     """A sum of truths is a number in DuckDB, but truths cannot be added."""
-    (tmp_path / "finals.sql").write_text(
+    adapter = with_own(
+        stored_settings,
+        tmp_path / "finals.sql",
         "-- finals: how many of the last bars are final.\n"
         "create or replace macro finals(n := 5, source := 'bars') as table (select symbol, timestamp, sum(is_final) "
-        "over (partition by symbol order by timestamp rows n - 1 preceding) as finals from query_table(source))"
+        "over (partition by symbol order by timestamp rows n - 1 preceding) as finals from query_table(source))",
     )
-    adapter = CachedMarketDataAdapter(stored_settings.model_copy(update={"sql_dir": tmp_path}), clock=lambda: MORNING)
     stored = [symbol for (symbol,) in adapter.sql("select symbol from symbols order by symbol").fetchall()]
     rows = adapter.indicator("finals", n=3)
     assert {row[0] for row in rows.fetchall()} == set(stored)
@@ -199,16 +206,37 @@ def test_what_fails_taken_apart_is_run_as_it_stands(stored_settings: Settings, t
 
 
 def test_a_wrong_parameter_is_the_authors_error(stored_settings: Settings, tmp_path: Path) -> None:
-    (tmp_path / "highest.sql").write_text(
+    adapter = with_own(
+        stored_settings,
+        tmp_path / "highest.sql",
         "-- highest: the highest high of the last bars.\n"
         "create or replace macro highest(n := 5, source := 'bars') as table (select symbol, timestamp, max(high) "
         "over (partition by symbol order by timestamp rows n - 1 preceding) as highest from query_table(source) "
-        "where require_whole('highest: n', n, 1))"
+        "where require_whole('highest: n', n, 1))",
     )
-    adapter = CachedMarketDataAdapter(stored_settings.model_copy(update={"sql_dir": tmp_path}), clock=lambda: MORNING)
     for latest in (False, True):
         with pytest.raises(BadParameter, match="highest: n must be a whole number from 1 to 100000, got 0"):
             adapter.indicators_table({"highest": {"n": 0}}, latest=latest)
     every = adapter.indicators_table({"highest": {"n": 3}, "rolling_max": {"n": 3}})
     newest = adapter.indicators_table({"highest": {"n": 3}, "rolling_max": {"n": 3}}, latest=True)
     assert set(newest.fetchall()) <= set(every.fetchall())
+
+
+def test_a_users_own_indicator_stands_beside_the_built_in_ones(stored_settings: Settings, tmp_path: Path) -> None:
+    """It takes part in the panel's look-back."""
+    adapter = with_own(
+        stored_settings,
+        tmp_path / "smooth.sql",
+        "-- smooth: exponential average of the high.\n"
+        "create or replace macro smooth(n := 5, source := 'bars') as table (\n"
+        "with numbered as (select symbol, timestamp, high, "
+        "row_number() over (partition by symbol order by timestamp) as bar from query_table(source)),\n"
+        "weighted as (select *, ema_weights(bar, n) as weights from numbered)\n"
+        "select symbol, timestamp, ema_of(high, bar, weights, n) as smooth from weighted);",
+    )
+    table = adapter.indicators_table({"smooth": {"n": 9}, "sma": {"n": 3}}, ["AAPL", "IBM"], start="2025-06-02")
+    alone = adapter.indicator("smooth", ["AAPL", "IBM"], n=9).filter("timestamp >= '2025-06-02 04:00:00+00'")
+    values = {row[:2]: row[2] for row in alone.fetchall()}
+    rows = table.fetchall()
+    assert len(rows) == len(values) > 50
+    assert all(row[2] == pytest.approx(values[row[:2]], rel=1e-10) for row in rows)

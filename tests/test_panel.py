@@ -1,17 +1,15 @@
 """Several indicators side by side: the same numbers as each by itself, from one scan and few windows."""
 
 from datetime import date
-from pathlib import Path
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
 from bar_cases import awkward_bars, bar_relation, panel_by_lags
-from conftest import MORNING
 from references import references
 
-from alchemiser_duck import CachedMarketDataAdapter, Settings, side_by_side
+from alchemiser_duck import CachedMarketDataAdapter, side_by_side
 from alchemiser_duck.errors import BadParameter, UnknownIndicator
 from alchemiser_duck.indicator_chains import columns
 from alchemiser_duck.indicator_panel import newest_panel, panel
@@ -273,23 +271,3 @@ def test_mistakes_are_named(adapter: CachedMarketDataAdapter) -> None:
         adapter.indicators_table({"sma": {}}, start="2025-01-01", latest=True)
     with pytest.raises(UnknownIndicator, match="did you mean rsi"):
         adapter.indicators_table({"rsii": {}})
-
-
-def test_a_users_own_indicator_stands_beside_the_built_in_ones(stored_settings: Settings, tmp_path: Path) -> None:
-    """It takes part in the panel's look-back."""
-    (tmp_path / "smooth.sql").write_text(
-        "-- smooth: exponential average of the high.\n"
-        "create or replace macro smooth(n := 5, source := 'bars') as table (\n"
-        "with numbered as (select symbol, timestamp, high, "
-        "row_number() over (partition by symbol order by timestamp) as bar from query_table(source)),\n"
-        "weighted as (select *, ema_weights(bar, n) as weights from numbered)\n"
-        "select symbol, timestamp, ema_of(high, bar, weights, n) as smooth from weighted);"
-    )
-    settings = stored_settings.model_copy(update={"sql_dir": tmp_path})
-    adapter = CachedMarketDataAdapter(settings, clock=lambda: MORNING)
-    table = adapter.indicators_table({"smooth": {"n": 9}, "sma": {"n": 3}}, ["AAPL", "IBM"], start="2025-06-02")
-    alone = adapter.indicator("smooth", ["AAPL", "IBM"], n=9).filter("timestamp >= '2025-06-02 04:00:00+00'")
-    values = {row[:2]: row[2] for row in alone.fetchall()}
-    rows = table.fetchall()
-    assert len(rows) == len(values) > 50
-    assert all(row[2] == pytest.approx(values[row[:2]], rel=1e-10) for row in rows)
