@@ -14,6 +14,7 @@ import sqlglot
 from sqlglot import exp
 
 from alchemiser_duck.indicator_chains import SOURCE, NotAChainError, Step, chain
+from alchemiser_duck.panel_steps import Column, steps
 from alchemiser_duck.sql_catalog import BARS_BEFORE, KEYS, PanelEntry, built_in_files
 from alchemiser_duck.sql_linter import resolved_window
 from alchemiser_duck.sql_text import identifier, literal, where
@@ -327,16 +328,21 @@ class _Levels:
 
     def _computed(self, wanted: Set[str], keys: Sequence[str], given: Set[str] = frozenset()) -> Iterator[str]:
         """The CTEs that compute the wanted columns from the last step, a level each."""
-        needed = self._needed(wanted, given)
-        computed = [name for name in self.expressions if name in needed and name not in given]
+        needed = self._needed(wanted, given) - given
         texts = {name: text for text, name in self._names.items()}
-        for level in sorted({self.level_of[name] for name in computed}):
-            new = [name for name in computed if self.level_of[name] == level]
-            later = [name for name in computed if self.level_of[name] > level]
-            used = set(wanted).union(*(self._reads[name] for name in later)) - set(keys)
-            is_there = {name for name in used if name in given or self.level_of.get(name, (0, 0)) < level}
-            listed = ",\n        ".join([*keys, *sorted(is_there), *(f"{texts[name]} as {name}" for name in new)])
-            step = f"{'newest' if given else 'windows'}_{level[0]}_{level[1]}"
+        columns = {
+            name: Column.of(value, texts[name], self._reads[name])
+            for name, value in self.expressions.items()
+            if name in needed
+        }
+        computed = steps(columns, wanted)
+        for number, new in enumerate(computed):
+            later = computed[number + 1 :]
+            used = set(wanted).union(*(column.reads for values in later for column in values.values())) - set(keys)
+            is_there = used.difference(new, *later)
+            made = (f"{column.text} as {name}" for name, column in new.items())
+            listed = ",\n        ".join([*keys, *sorted(is_there), *made])
+            step = f"{'newest' if given else 'windows'}_{number}"
             yield f"{step} as (\n    select\n        {listed}\n    from {self.last}\n)"
             self.last = step
 

@@ -164,14 +164,14 @@ class WindowLags:
 
         source: Chan, Golub, LeVeque, Updating Formulae and a Pairwise Algorithm for Computing Sample Variances (1979)
         """
-        nothing = self._column(_parsed("0::double"))
-        return _put_together(rows, nothing, lambda near, far: self._squares_of_both(x, near, far))
+        return _put_together(rows, _parsed("0"), lambda near, far: self._squares_of_both(x, near, far))
 
     def _squares_of_both(self, x: exp.Expr, near: "_Frame", far: "_Frame") -> exp.Expr:
         """The squares over two frames, one before the other, from the squares over each."""
         values, rows, more = self._or_zero(x), near.rows, far.rows
         total, squares = _sql(self._sum(values, rows)), _sql(near.value)
-        far_total, far_squares = (_sql(self._far_back(one, rows)) for one in (self._sum(values, more), far.value))
+        far_total = _sql(self._far_back(self._sum(values, more), rows))
+        far_squares = _sql(self._far_back(far.value, rows) if more > 1 else far.value)
         missing = self._missing(x)
         if missing is None:
             count, far_count = _sql(self._count(x, rows)), _sql(self._far_back(self._count(x, more), rows))
@@ -247,7 +247,7 @@ class WindowLags:
 
     def _is_there(self, rows: int) -> exp.Expr:
         """Whether the symbol has a row so many rows back."""
-        return self._column(_parsed(f"{BAR_NUMBER} > {rows}"))
+        return _parsed(f"{BAR_NUMBER} > {rows}")
 
     def _far_back(self, column: exp.Expr, rows: int) -> exp.Expr:
         """The column so many rows back, whichever symbol's that row is."""

@@ -1,0 +1,112 @@
+"""Which columns of a panel are computed in which SELECT: as few SELECTs as there can be, each with few columns.
+
+Every SELECT hands on every column that a later one reads, vector by vector: of a panel with many windows that is a
+fifth of the work.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass, replace
+
+from sqlglot import exp
+
+from alchemiser_duck.window_aggregates import is_windowed
+
+Level = tuple[int, int]
+"""(windows below, SELECTs since those): what has a window in it is on SELECT 0."""
+
+_OURS = re.compile(r"\bc\d+\b")
+_NOT_PLAIN = re.compile(r"['\"]|\bc\d+\.")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of ours: c1, c2, …"""
+
+    text: str
+    reads: frozenset[str]
+    has_window: bool
+    is_lag: bool
+    """over rows that are in order, which costs less than to hand a column on"""
+    is_plain: bool
+    """whether c1 in the text is always the column: no string, no field of a struct, and no function of the layer, which
+    names its argument more than once"""
+
+    @classmethod
+    def of(cls, value: exp.Expr, text: str, reads: Iterable[str]) -> "Column":
+        is_lag = isinstance(value, exp.Window) and isinstance(value.this, exp.Lag) and not value.args.get("order")
+        is_plain = not _NOT_PLAIN.search(text) and not value.find(exp.Anonymous)
+        return cls(text, frozenset(reads), is_windowed(value), is_lag, is_plain)
+
+    def with_parts(self, parts: "Mapping[str, Column]") -> "Column":
+        """The column with these written out where it names them."""
+        text = _OURS.sub(lambda name: f"({parts[name[0]].text})" if name[0] in parts else name[0], self.text)
+        reads = (self.reads - parts.keys()).union(*(part.reads for part in parts.values()))
+        has_window = self.has_window or any(part.has_window for part in parts.values())
+        return replace(self, text=text, reads=reads, has_window=has_window)
+
+
+def steps(columns: Mapping[str, Column], wanted: Set[str]) -> list[dict[str, Column]]:
+    """The columns each SELECT computes, one SELECT after the other.
+
+    Args:
+        columns: all to compute, each after those that it reads.
+        wanted: those that are read afterwards. Others need not become columns: what is named once is written where it
+            is named, and so is a lag.
+    """
+    kept: dict[str, Column] = {}
+    levels: dict[str, Level] = {}
+    named = {name: Counter(_OURS.findall(column.text)) for name, column in columns.items()}
+    left = sum(named.values(), Counter[str]())
+    for name, column in columns.items():
+        parts = {}
+        if column.is_plain and not column.has_window:
+            parts = {
+                part: kept[part]
+                for part, times in named[name].items()
+                if times == 1 and part in kept and part not in wanted and _merges(kept[part], left[part])
+            }
+        kept[name], taken = _merged(column, parts, levels)
+        levels[name] = _level(kept[name], levels)
+        for part in taken:
+            left[part] -= 1
+            if not left[part]:
+                del kept[part]
+    _postpone(kept, levels)
+    return [
+        {name: column for name, column in kept.items() if levels[name] == level}
+        for level in sorted({levels[name] for name in kept})
+    ]
+
+
+def _merges(part: Column, times: int) -> bool:
+    return part.is_plain and (times == 1 or part.is_lag)
+
+
+def _merged(column: Column, parts: Mapping[str, Column], levels: Mapping[str, Level]) -> tuple[Column, Set[str]]:
+    """The column with its parts written out, and which of them are: windows only where they do not have to wait."""
+    depth, _ = _level(column, levels)
+    merged = column.with_parts(parts)
+    if _level(merged, levels)[0] != depth:
+        parts = {name: part for name, part in parts.items() if not part.has_window}
+        merged = column.with_parts(parts)
+    return merged, parts.keys()
+
+
+def _level(column: Column, levels: Mapping[str, Level]) -> Level:
+    depth, step = max((levels.get(name, (0, 0)) for name in column.reads), default=(0, 0))
+    return (depth + 1, 0) if column.has_window else (depth, step + 1)
+
+
+def _postpone(kept: dict[str, Column], levels: dict[str, Level]) -> None:
+    """What no window reads is computed after the last window, all together."""
+    last = max((depth for depth, _ in levels.values()), default=0)
+    read_by_windows: set[str] = set()
+    for name, column in reversed(kept.items()):
+        if name in read_by_windows or column.has_window:
+            read_by_windows |= column.reads
+    for name, column in kept.items():
+        if name not in read_by_windows and not column.has_window:
+            depth, step = max([(last, 0), *(levels[read] for read in column.reads if read in kept)])
+            levels[name] = (depth, step + 1)
