@@ -1,7 +1,7 @@
 -- nan_as_null: the value, null where it is NaN: the way back from null_as_nan.
 create or replace macro nan_as_null(x) as (
 
-    nullif(x, 'nan'::double)
+    case when not isnan(x) then x end
 
 );
 
