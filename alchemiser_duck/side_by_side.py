@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 ROWS_IN_A_PART = 100_000
 """Fewer are not worth a thread."""
 
+ROWS_IN_A_BATCH = 122_880
+"""DuckDB's threads take the result a batch each; few and large ones leave some of them idle."""
+
 
 @dataclass(frozen=True)
 class InOrder:
@@ -46,24 +49,26 @@ def run(asked: InOrder, rows: "pa.Table", connect: Callable[[], DuckDBPyConnecti
         pa.schema([one.with_type(pa.float64()) if one.type == pa.float32() else one for one in rows.schema])
     )
     names, numbers = _numbered(rows["symbol"])
-    order = np.argsort(numbers, kind="stable")
+    times = _moments(rows["timestamp"])
+    order = _by_symbol(numbers)
     symbols = numbers[order]
     starts = np.searchsorted(symbols, np.arange(len(names), dtype=symbols.dtype))
     sizes = np.diff(starts, append=len(order))
     whole = {one.name: pa.types.is_float64(one.type) for one in rows.schema if rows[one.name].null_count == 0}
-    values = rows.drop_columns(["symbol"])
+    values = rows.drop_columns(["symbol"]).combine_chunks()
 
     def compute(bounds: tuple[int, int]) -> "pa.Table":
         first, after = bounds
         here = slice(*np.searchsorted(starts, bounds))
-        bar_numbers = np.arange(first + 1, after + 1) - np.repeat(starts[here], sizes[here])
-        part = _by_time(values.take(_array(order[first:after])), symbols[first:after])
+        bar_numbers = np.arange(first + 1, after + 1)
+        bar_numbers -= np.repeat(starts[here], sizes[here])
+        part = values.take(_array(_by_time(order[first:after], symbols[first:after], times)))
         named = pa.DictionaryArray.from_arrays(_array(symbols[first:after].astype(np.int32)), names)
         connection = connect()
         connection.register(
             "rows_in_order", part.append_column("symbol", named).append_column("bar_number", _array(bar_numbers))
         )
-        return connection.sql(query.result()).to_arrow_table()
+        return connection.sql(query.result()).to_arrow_table(ROWS_IN_A_BATCH)
 
     parts = _parts(starts, len(order))
     with ThreadPoolExecutor(len(parts) + 1, "alchemiser-duck-compute") as pool:
@@ -76,27 +81,53 @@ def _numbered(symbols: "pa.ChunkedArray") -> "tuple[pa.Array, np.ndarray[Any, An
     import numpy as np
     import pyarrow.compute as pc
 
-    given = symbols.combine_chunks().dictionary_encode("encode")
+    given = symbols.dictionary_encode("encode").combine_chunks()
     ranks = np.from_dlpack(pc.rank(given.dictionary)) - 1
     # numpy sorts numbers of 16 bits by counting
     numbers = ranks.astype(np.uint16 if len(ranks) <= 1 << 16 else np.int32)[np.from_dlpack(given.indices)]
     return given.dictionary.take(pc.sort_indices(given.dictionary)), numbers
 
 
-def _by_time(rows: "pa.Table", symbols: "np.ndarray[Any, Any]") -> "pa.Table":
-    """Rows that come by symbol, each symbol's by timestamp.
+def _by_symbol(numbers: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+    """The places of the rows by symbol, each symbol's in the order they are in.
+
+    They come in runs of one symbol: that many fewer are sorted.
+    """
+    import numpy as np
+
+    begins = np.flatnonzero(np.concatenate(([True], numbers[1:] != numbers[:-1]))[: len(numbers)])
+    runs = np.argsort(numbers[begins], kind="stable")
+    sizes = np.diff(begins, append=len(numbers))[runs]
+    # a row is as far from its old place as the run that it is in
+    places = np.repeat(begins[runs] - (np.cumsum(sizes) - sizes), sizes)
+    places += np.arange(len(numbers))
+    return places
+
+
+def _moments(timestamps: "pa.ChunkedArray") -> "np.ndarray[Any, Any]":
+    """Numbers that sort as the timestamps do; null comes last."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    given = timestamps.combine_chunks()
+    plain = pa.types.is_timestamp(given.type) and not given.null_count
+    return np.from_dlpack(given.view(pa.int64()) if plain else pc.rank(given, tiebreaker="dense"))
+
+
+def _by_time(
+    order: "np.ndarray[Any, Any]", symbols: "np.ndarray[Any, Any]", times: "np.ndarray[Any, Any]"
+) -> "np.ndarray[Any, Any]":
+    """Places of rows that come by symbol, each symbol's by timestamp.
 
     Partitions are stored in that order, which a join with actions moves a little.
     """
-    import pyarrow.compute as pc
+    import numpy as np
 
-    numbers, times = _array(symbols), rows["timestamp"]
-    begins = pc.not_equal(numbers[1:], numbers[:-1])
-    later = pc.greater(times[1:], times[:-1])
-    if pc.all(pc.or_kleene(begins, later), skip_nulls=False).as_py() is True:
-        return rows
-    keyed = rows.append_column("symbol", numbers)
-    return rows.take(pc.sort_indices(keyed, [("symbol", "ascending"), ("timestamp", "ascending")]))
+    moments = times[order]
+    if np.all((moments[1:] > moments[:-1]) | (symbols[1:] != symbols[:-1])):
+        return order
+    return order[np.lexsort((moments, symbols))]
 
 
 def _array(values: "np.ndarray[Any, Any]") -> "pa.Array":
