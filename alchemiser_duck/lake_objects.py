@@ -43,6 +43,8 @@ KEPT = 256 * MEBIBYTE
 """How much stays on disk between reads."""
 
 REQUESTS_AT_ONCE = 32
+HANDING_OVER = 0.001
+"""Seconds that the threads that send requests get Python's lock for: they would wait 5 ms for it, each in turn."""
 _PAGE = 1000
 """Keys in one answer to a list."""
 
@@ -191,8 +193,13 @@ class LakeRead:
             limit: bytes of bars to fetch at most; None: whatever it is.
             wanted: what the query needs of the bars; None: everything.
         """
-        if self._files is None:
-            self._files = self._lake.coordinate(self._fetch, since, as_of, limit, wanted)
+        if self._files is not None:
+            return
+        begun = None
+        if all(listing.done() and not listing.exception() for listing in self._listings.values()):
+            begun = self._begin(since, as_of, limit, wanted)
+            wait([fetched for _, fetched in begun[1]], HANDING_OVER)
+        self._files = self._lake.coordinate(self._fetch, since, as_of, limit, wanted, begun)
 
     def files(self) -> dict[str, list[str]]:
         """The local files to read by relation; bars are left out where they are more than the limit.
@@ -206,14 +213,27 @@ class LakeRead:
         return self._files.result()
 
     def _fetch(
-        self, since: date | None, as_of: date | None, limit: int | None, wanted: Wanted | None
+        self,
+        since: date | None,
+        as_of: date | None,
+        limit: int | None,
+        wanted: Wanted | None,
+        begun: "_Begun | None",
     ) -> dict[str, list[str]]:
+        objects, acquired = begun or self._begin(since, as_of, limit, wanted)
+        if not objects.get("bars_raw", True):
+            raise self._lake.nothing_stored()
+        for _, fetched in acquired:
+            self.traffic += fetched.result()
+        paths = {version.listed.key: str(version.path) for version, _ in acquired}
+        return {name: [paths[one.key] for one in found] or stand_in(name) for name, found in objects.items()}
+
+    def _begin(self, since: date | None, as_of: date | None, limit: int | None, wanted: Wanted | None) -> "_Begun":
+        """The objects to read and their versions, which are being fetched when this returns."""
         objects = {name: listing.result() for name, listing in self._listings.items()}
         self.traffic += Traffic(sum(max(1, -(-len(found) // _PAGE)) for found in objects.values()))
-        if "bars_raw" in objects:
-            bars = objects["bars_raw"] = _seen_through(objects["bars_raw"], since, as_of)
-            if not bars:
-                raise self._lake.nothing_stored()
+        if bars := objects.get("bars_raw"):
+            bars = objects["bars_raw"] = _seen_through(bars, since, as_of)
             whole = sum(one.size for one in bars)
             share = wanted.share if wanted else 1
             if whole * (1 - share) < SPARED:
@@ -224,10 +244,10 @@ class LakeRead:
             (one, wanted if name == "bars_raw" else None) for name, found in objects.items() for one in found
         )
         self._held += [version for version, _ in acquired]
-        for _, fetched in acquired:
-            self.traffic += fetched.result()
-        paths = {version.listed.key: str(version.path) for version, _ in acquired}
-        return {name: [paths[one.key] for one in found] or stand_in(name) for name, found in objects.items()}
+        return objects, acquired
+
+
+_Begun = tuple[dict[str, list[Listed]], list[tuple[Version, "Future[Traffic]"]]]
 
 
 def year_of(partition: Listed) -> int | None:
