@@ -48,26 +48,20 @@ def run(asked: InOrder, rows: "pa.Table", connect: Callable[[], DuckDBPyConnecti
     rows = rows.cast(
         pa.schema([one.with_type(pa.float64()) if one.type == pa.float32() else one for one in rows.schema])
     )
-    names, numbers = _numbered(rows["symbol"])
-    times = _moments(rows["timestamp"])
-    order = _by_symbol(numbers)
-    symbols = numbers[order]
-    starts = np.searchsorted(symbols, np.arange(len(names), dtype=symbols.dtype))
-    sizes = np.diff(starts, append=len(order))
     whole = {one.name: pa.types.is_float64(one.type) for one in rows.schema if rows[one.name].null_count == 0}
+    names, numbers = _numbered(rows["symbol"])
     values = rows.drop_columns(["symbol"]).combine_chunks()
+    order, sizes = _in_order(numbers, _moments(values["timestamp"]))
+    starts = np.cumsum(sizes) - sizes
 
     def compute(bounds: tuple[int, int]) -> "pa.Table":
         first, after = bounds
         here = slice(*np.searchsorted(starts, bounds))
-        bar_numbers = np.arange(first + 1, after + 1)
-        bar_numbers -= np.repeat(starts[here], sizes[here])
-        part = values.take(_array(_by_time(order[first:after], symbols[first:after], times)))
-        named = pa.DictionaryArray.from_arrays(_array(symbols[first:after].astype(np.int32)), names)
+        symbols = np.repeat(np.arange(here.start, here.stop, dtype=np.int32), sizes[here])
+        named = pa.DictionaryArray.from_arrays(_array(symbols), names)
+        part = values.take(_array(order[first:after])).append_column("symbol", named)
         connection = connect()
-        connection.register(
-            "rows_in_order", part.append_column("symbol", named).append_column("bar_number", _array(bar_numbers))
-        )
+        connection.register("rows_in_order", part.append_column("bar_number", _array(_counted(sizes[here]))))
         return connection.sql(query.result()).to_arrow_table(ROWS_IN_A_BATCH)
 
     parts = _parts(starts, len(order))
@@ -88,20 +82,42 @@ def _numbered(symbols: "pa.ChunkedArray") -> "tuple[pa.Array, np.ndarray[Any, An
     return given.dictionary.take(pc.sort_indices(given.dictionary)), numbers
 
 
-def _by_symbol(numbers: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
-    """The places of the rows by symbol, each symbol's in the order they are in.
+def _in_order(
+    numbers: "np.ndarray[Any, Any]", times: "np.ndarray[Any, Any]"
+) -> "tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]":
+    """The places of the rows by symbol and, within it, by time; and how many rows each symbol has.
 
-    They come in runs of one symbol: that many fewer are sorted.
+    They come in runs of one symbol, and runs are far fewer than rows. A symbol's are mostly by time already: partitions
+    are stored that way, which a join with actions moves a little. New memory costs more than what is done with it.
     """
     import numpy as np
 
-    begins = np.flatnonzero(np.concatenate(([True], numbers[1:] != numbers[:-1]))[: len(numbers)])
+    goes_on = numbers[1:] == numbers[:-1]
+    begins = np.flatnonzero(np.concatenate(([True], ~goes_on))[: len(numbers)]).astype(np.int32)
     runs = np.argsort(numbers[begins], kind="stable")
-    sizes = np.diff(begins, append=len(numbers))[runs]
+    lengths = np.diff(begins, append=np.int32(len(numbers)))[runs]
+    begins, symbols = begins[runs], numbers[begins[runs]]
+    sizes = np.bincount(symbols, lengths).astype(np.int64)
     # a row is as far from its old place as the run that it is in
-    places = np.repeat(begins[runs] - (np.cumsum(sizes) - sizes), sizes)
-    places += np.arange(len(numbers))
-    return places
+    places = np.repeat(begins - (np.cumsum(lengths, dtype=np.int32) - lengths), lengths)
+    places += np.arange(len(numbers), dtype=np.int32)
+
+    inside = goes_on & ~(times[1:] > times[:-1])
+    between = (symbols[1:] == symbols[:-1]) & ~(times[begins[1:]] > times[begins[:-1] + lengths[:-1] - 1])
+    ends = np.cumsum(sizes)
+    for symbol in np.union1d(numbers[1:][inside], symbols[1:][between]):
+        own = places[ends[symbol] - sizes[symbol] : ends[symbol]]
+        own[:] = own[np.argsort(times[own], kind="stable")]
+    return places, sizes
+
+
+def _counted(sizes: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+    """1, 2, 3, … for as many rows as each symbol has."""
+    import numpy as np
+
+    steps = np.ones(sizes.sum(), dtype=np.int64)
+    steps[np.cumsum(sizes)[:-1]] -= sizes[:-1]
+    return np.cumsum(steps, out=steps)
 
 
 def _moments(timestamps: "pa.ChunkedArray") -> "np.ndarray[Any, Any]":
@@ -113,21 +129,6 @@ def _moments(timestamps: "pa.ChunkedArray") -> "np.ndarray[Any, Any]":
     given = timestamps.combine_chunks()
     plain = pa.types.is_timestamp(given.type) and not given.null_count
     return np.from_dlpack(given.view(pa.int64()) if plain else pc.rank(given, tiebreaker="dense"))
-
-
-def _by_time(
-    order: "np.ndarray[Any, Any]", symbols: "np.ndarray[Any, Any]", times: "np.ndarray[Any, Any]"
-) -> "np.ndarray[Any, Any]":
-    """Places of rows that come by symbol, each symbol's by timestamp.
-
-    Partitions are stored in that order, which a join with actions moves a little.
-    """
-    import numpy as np
-
-    moments = times[order]
-    if np.all((moments[1:] > moments[:-1]) | (symbols[1:] != symbols[:-1])):
-        return order
-    return order[np.lexsort((moments, symbols))]
 
 
 def _array(values: "np.ndarray[Any, Any]") -> "pa.Array":
