@@ -1,9 +1,9 @@
 """A panel: several indicators over the same bars as one query that scans, sorts and windows once.
 
 Most indicators are chains of row-by-row SELECTs with windows. `panel` reads those chains, gives every expression a
-column and every column a level (how many windows lie below it), and writes one SELECT per level: what two indicators
-both need is computed once, and all windows of a level share one sort. An indicator that is more than such a chain is
-run as it stands and joined by symbol and timestamp.
+column and every column a level (how many windows lie below it), and writes SELECTs level by level (see panel_steps):
+what two indicators both need is computed once, and all windows of a level share one sort. An indicator that is more
+than such a chain is run as it stands and joined by symbol and timestamp.
 """
 
 import re
