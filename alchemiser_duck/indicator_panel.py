@@ -126,7 +126,7 @@ def panel_in_order(entries: Sequence[PanelEntry], source: str, conditions: Seque
     try:
         values = [value for entry in entries for value in levels.add(entry, source)]
         levels.by_lags(most_bars=1, whole={})
-    except (NotAChainError, NotByLagsError):
+    except (NotAChainError, NotByLagsError, RecursionError):  # hundreds of CTEs, one on the other
         return None
     return PanelInOrder(levels.source_rows(source, conditions, levels.wanted), levels, values)
 

@@ -182,6 +182,23 @@ def test_anything_else_is_run_as_it_stands(con: duckdb.DuckDBPyConnection, body:
     assert panel_by_lags(con, [one], "cut") is None
 
 
+@pytest.mark.parametrize("ctes", [100, 450])
+def test_long_chains_are_taken_apart_as_far_as_they_can_be(con: duckdb.DuckDBPyConnection, ctes: int) -> None:
+    """Nested in each other as expressions; what is too deep for lags goes by windows."""
+    chain = ", ".join(
+        f"a{number} as (select symbol, timestamp, {value} as x from {read})"
+        for number, (value, read) in enumerate([("close", "SOURCE"), *(("x / 2 + 1", f"a{n}") for n in range(ctes))])
+    )
+    mean = "avg(x) over (partition by symbol order by timestamp rows 4 preceding) as mean"
+    one = own(con, f"with {chain} select symbol, timestamp, {mean} from a{ctes}", 5)
+    expected = as_it_stands(con, one)
+    assert_same(con.execute(f"from ({panel([one], 'cut', [])}) order by symbol, timestamp").to_arrow_table(), expected)
+    by_lags = panel_by_lags(con, [one], "cut")
+    assert by_lags is not None or ctes == 450
+    if by_lags is not None:
+        assert_same(by_lags, expected)
+
+
 def with_own(settings: Settings, path: Path, text: str) -> CachedMarketDataAdapter:
     """An adapter of a user who has this one file."""
     path.write_text(text)
