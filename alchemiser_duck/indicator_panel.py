@@ -14,7 +14,7 @@ import sqlglot
 from sqlglot import exp
 
 from alchemiser_duck.indicator_chains import SOURCE, NotAChainError, Step, chain
-from alchemiser_duck.panel_steps import Column, steps
+from alchemiser_duck.panel_steps import Column, selects
 from alchemiser_duck.sql_catalog import BARS_BEFORE, KEYS, PanelEntry, built_in_files
 from alchemiser_duck.sql_linter import resolved_window
 from alchemiser_duck.sql_text import identifier, literal, where
@@ -151,11 +151,9 @@ _TAKEN = re.compile(rf"c\d+|{BARS_BEFORE}|{BAR_NUMBER}|.*\W.*|\d.*", re.IGNORECA
 
 @dataclass
 class _Levels:
-    """Columns by name: their expression and the level they are computed on; equal expressions are one column."""
+    """Columns by name and their expressions; equal expressions are one column."""
 
     expressions: dict[str, exp.Expr] = field(default_factory=dict)
-    level_of: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """(windows below, steps since): windows are computed on step 0, what is made of them on later steps"""
     guards: dict[str, None] = field(default_factory=dict)
     wanted: set[str] = field(default_factory=set)
     _names: dict[str, str] = field(default_factory=dict)
@@ -227,9 +225,6 @@ class _Levels:
         if text not in self._names:
             name = self._names[text] = f"c{len(self._names) + 1}"
             self._reads[name] = _columns_in(value)
-            below = [self.level_of.get(read, (0, 0)) for read in self._reads[name]]
-            depth, step = max(below, default=(0, 0))
-            self.level_of[name] = (depth + 1, 0) if is_windowed(value) else (depth, step + 1)
             self.expressions[name] = value
         return exp.column(self._names[text])
 
@@ -298,7 +293,7 @@ class _Levels:
         while waiting:
             name = waiting.pop()
             value = self.expressions.get(name)
-            if value is not None and self.level_of[name][1] > 0:
+            if value is not None and not is_windowed(value):
                 waiting += self._reads[name] - aggregates.keys() - set(KEYS)
             elif name not in aggregates:
                 last = f"first({name}) filter ({rows_after} = 0)"
@@ -321,13 +316,13 @@ class _Levels:
 
     def _needed(self, wanted: Set[str], given: Set[str]) -> set[str]:
         needed = set(wanted)
-        for name in sorted(self.expressions, key=self.level_of.__getitem__, reverse=True):
+        for name in reversed(self.expressions):  # each comes after those that it reads
             if name in needed and name not in given:
                 needed |= self._reads[name]
         return needed
 
     def _computed(self, wanted: Set[str], keys: Sequence[str], given: Set[str] = frozenset()) -> Iterator[str]:
-        """The CTEs that compute the wanted columns from the last step, a level each."""
+        """The CTEs that compute the wanted columns from the last step, a SELECT each."""
         needed = self._needed(wanted, given) - given
         texts = {name: text for text, name in self._names.items()}
         columns = {
@@ -335,7 +330,7 @@ class _Levels:
             for name, value in self.expressions.items()
             if name in needed
         }
-        computed = steps(columns, wanted)
+        computed = selects(columns, wanted)
         for number, new in enumerate(computed):
             later = computed[number + 1 :]
             used = set(wanted).union(*(column.reads for values in later for column in values.values())) - set(keys)

@@ -47,7 +47,7 @@ class Column:
         return replace(self, text=text, reads=reads, has_window=has_window)
 
 
-def steps(columns: Mapping[str, Column], wanted: Set[str]) -> list[dict[str, Column]]:
+def selects(columns: Mapping[str, Column], wanted: Set[str]) -> list[dict[str, Column]]:
     """The columns each SELECT computes, one SELECT after the other.
 
     Args:

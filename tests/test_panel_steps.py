@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alchemiser_duck.indicator_panel import _Levels
-from alchemiser_duck.panel_steps import Column, steps
+from alchemiser_duck.panel_steps import Column, selects
 from alchemiser_duck.sql_catalog import built_in_functions
 
 EXPRESSIONS = [
@@ -69,7 +69,7 @@ def taken_apart(*texts: str, wanted: str) -> list[dict[str, str]]:
     for number, text in enumerate(texts, 1):
         value = sqlglot.parse_one(text, read="duckdb")
         columns[f"c{number}"] = Column.of(value, text, {one.name for one in value.find_all(sqlglot.exp.Column)})
-    return [{name: column.text for name, column in made.items()} for made in steps(columns, {wanted})]
+    return [{name: column.text for name, column in made.items()} for made in selects(columns, {wanted})]
 
 
 def test_what_is_named_once_is_written_where_it_is_named() -> None:
