@@ -38,7 +38,6 @@ from alchemiser_duck.sql_catalog import (
     IndicatorCall,
     PanelEntry,
     SqlFile,
-    built_in_files,
     code_words,
     files_named_in,
     indicator_file,
@@ -548,20 +547,18 @@ class CachedMarketDataAdapter:
             return self._computed(snapshot, wanted)
 
         def read() -> "DuckDBPyRelation":
-            result = rows(symbols, since, ahead)
+            result, unsure = rows(symbols, since, ahead), symbols
             if since is not None and symbols is None and not len(result):
                 result = rows(None, None)  # the newest bars are older than that
             elif since is not None:
                 look_back = self._look_back(wanted, source)
-                lacking = result.filter(f"{BARS_BEFORE} < {look_back}").select("symbol").distinct().fetchall()
-                short = {symbol for (symbol,) in lacking}
-                if symbols is not None:
-                    short |= set(symbols) - _symbols_of(result)
-                if short:
-                    result = self._session.stack(
-                        result.filter(f"symbol not in ({literal_list(sorted(short))})"), rows(sorted(short), None)
-                    )
-            self._require_all(symbols, result)
+                fewest = dict(result.aggregate(f"symbol, min({BARS_BEFORE})", "symbol").fetchall())
+                asked = fewest if symbols is None else symbols
+                unsure = sorted({one for one in asked if one not in fewest or fewest[one] < look_back})
+                if unsure:
+                    exact = result.filter(f"symbol not in ({literal_list(unsure)})")
+                    result = self._session.stack(exact, rows(unsure, None))
+            self._require_all(unsure, result)
             return result.select(f"* exclude ({BARS_BEFORE})") if BARS_BEFORE in result.columns else result
 
         return self._as_promised(symbols, read)
@@ -573,7 +570,7 @@ class CachedMarketDataAdapter:
         try:
             return snapshot()
         except QueryFailed as problem:
-            if own := {one.file for one in wanted} - set(built_in_files()) - self._as_they_stand:
+            if own := {one.file for one in wanted if not one.file.is_built_in} - self._as_they_stand:
                 self._as_they_stand |= own
                 try:
                     return self._computed(snapshot, wanted)
@@ -662,7 +659,7 @@ class CachedMarketDataAdapter:
             return None  # parameters out of range: the macro itself says so
 
     def _require_all(self, symbols: Sequence[str] | None, result: "DuckDBPyRelation") -> None:
-        if symbols is not None and (missing := sorted(set(symbols) - _symbols_of(result))):
+        if symbols and (missing := sorted(set(symbols) - _symbols_of(result))):
             self._require_stored(missing)
 
     def _require_stored(self, symbols: Sequence[str]) -> None:
@@ -693,7 +690,7 @@ def _names(wanted: Sequence[IndicatorCall], source: str) -> str:
 
 def _columns_read(wanted: Sequence[IndicatorCall], source: str) -> frozenset[str] | None:
     """The columns of stored bars that indicators may read; None: any."""
-    if source not in DAILY_RELATIONS or any(one.file not in built_in_files() for one in wanted):
+    if source not in DAILY_RELATIONS or not all(one.file.is_built_in for one in wanted):
         return None
     files = files_named_in(_names(wanted, source))
     return BAR_COLUMNS & code_words(file for file in files if file.is_indicator or file.is_function)
@@ -717,7 +714,7 @@ def _limit(symbols: Sequence[str] | None) -> int:
 @cache
 def _bar_counts(file: SqlFile) -> frozenset[str]:
     """The parameters of a user's indicator that may not be negative; built-in ones keep their own bounds."""
-    if file in built_in_files():
+    if file.is_built_in:
         return frozenset()
     from alchemiser_duck.sql_linter import bar_counts  # sqlglot is only needed for users' own files
 

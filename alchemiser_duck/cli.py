@@ -194,14 +194,14 @@ def indicators(
         return
     import pyarrow as pa
 
-    from alchemiser_duck.sql_catalog import built_in_files, indicator_files
+    from alchemiser_duck.sql_catalog import indicator_files
     from alchemiser_duck.sql_linter import infer_look_back
 
     rows = [
         {
             "name": file.name,
             "parameters": file.signature,
-            "look_back": file.look_back or (None if file in built_in_files() else infer_look_back(file)),
+            "look_back": file.look_back or (None if file.is_built_in else infer_look_back(file)),
             "look_ahead": file.allows_look_ahead,
             "description": file.description,
             "file": str(file.path),

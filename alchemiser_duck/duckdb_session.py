@@ -152,8 +152,7 @@ class DuckDBSession:
         }
         texts = {name: literal(value) for name, value in variables.items() if value is not None}
         texts |= {name: literal_array(paths) for name, paths in (files or {}).items()}
-        for name, text in texts.items():
-            cursor.execute(f"set variable {name} = {text}")
+        cursor.execute("".join(f"set variable {name} = {text};" for name, text in texts.items()))
         return cursor
 
     def _opened_over_s3(self, folder: Path) -> "_Instance":
@@ -374,7 +373,8 @@ class DuckDBSession:
         query = f"select {', '.join(texts)}"
         if query not in self._values:
             with translated(self._settings):
-                self._values[query] = self.connection(names=query).execute(query).fetchall()[0]
+                names = " ".join(expression for expression, _ in expressions)  # a literal may be a view's name
+                self._values[query] = self.connection(names=names).execute(query).fetchall()[0]
         return self._values[query]
 
 

@@ -11,7 +11,7 @@ from functools import cache
 import sqlglot
 from sqlglot import exp
 
-from alchemiser_duck.sql_catalog import KEYS, SqlFile, built_in_files, built_in_functions
+from alchemiser_duck.sql_catalog import KEYS, SqlFile, built_in_functions
 from alchemiser_duck.sql_linter import read, resolved_window
 
 SOURCE = "query_table"
@@ -56,7 +56,7 @@ def chain(file: SqlFile, source: str) -> tuple[Step, ...]:
         NotAChainError: it is none.
     """
     steps = tuple(_steps(_body(file), frozenset(map(str.lower, file.parameters)), source))
-    if file not in built_in_files():
+    if not file.is_built_in:
         for step in steps:
             _require_understood(step)
     return steps
@@ -64,7 +64,7 @@ def chain(file: SqlFile, source: str) -> tuple[Step, ...]:
 
 def columns(file: SqlFile) -> list[str] | None:
     """The columns that a built-in indicator gives; None: its text does not name them all."""
-    selected = _body(file).selects if file in built_in_files() else []
+    selected = _body(file).selects if file.is_built_in else []
     names = [projection.alias_or_name for projection in selected]
     return names if names and "*" not in names else None
 
@@ -72,7 +72,7 @@ def columns(file: SqlFile) -> list[str] | None:
 @cache
 def _body(file: SqlFile) -> exp.Query:
     """The SELECT of a file. Of a user's own, as the linter reads it: statements are told apart by DuckDB itself."""
-    parsed = sqlglot.parse_one(file.body, read="duckdb") if file in built_in_files() else read(file).body
+    parsed = sqlglot.parse_one(file.body, read="duckdb") if file.is_built_in else read(file).body
     body = parsed.unnest()
     assert isinstance(body, exp.Query)  # noqa: S101 (a table macro has nothing else)
     return body

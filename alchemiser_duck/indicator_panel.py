@@ -15,7 +15,7 @@ from sqlglot import exp
 
 from alchemiser_duck.indicator_chains import SOURCE, NotAChainError, Step, chain
 from alchemiser_duck.panel_steps import Column, selects
-from alchemiser_duck.sql_catalog import BARS_BEFORE, KEYS, PanelEntry, built_in_files
+from alchemiser_duck.sql_catalog import BARS_BEFORE, KEYS, PanelEntry
 from alchemiser_duck.sql_linter import resolved_window
 from alchemiser_duck.sql_text import identifier, literal, where
 from alchemiser_duck.window_aggregates import at_last_row, is_windowed
@@ -170,7 +170,7 @@ class _Levels:
         """
         steps = chain(entry.call.file, source)
         columns = entry.source_columns
-        if columns is None and entry.call.file not in built_in_files():
+        if columns is None and not entry.call.file.is_built_in:
             raise NotAChainError
         arguments = {
             name.lower(): sqlglot.parse_one(entry.call.arguments.get(name, default), read="duckdb")

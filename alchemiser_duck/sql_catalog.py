@@ -48,10 +48,15 @@ class SqlFile:
     path: Path
     text: str
 
-    @property
+    @cached_property
     def name(self) -> str:
         """What the file defines, in lower case as DuckDB compares names."""
         return self.path.stem.lower()
+
+    @cached_property
+    def is_built_in(self) -> bool:
+        """Whether it is a file of the layer itself."""
+        return _built_in_by_name().get(self.name) == self
 
     @cached_property
     def _signature(self) -> re.Match[str] | None:
@@ -232,9 +237,10 @@ def indicator_file(name: str, folder: Path | None) -> SqlFile:
     Raises:
         UnknownIndicator: there is none.
     """
-    files = indicator_files(folder)
-    if name not in files:
+    file = _built_in_by_name().get(name) or {own.name: own for own in user_files(folder)}.get(name)
+    if file is None or not file.is_indicator:
+        known = indicator_files(folder)
         raise UnknownIndicator(
-            f"there is no indicator {name!r}{did_you_mean(name, files)}; to list them: alchemiser-duck indicators"
+            f"there is no indicator {name!r}{did_you_mean(name, known)}; to list them: alchemiser-duck indicators"
         )
-    return files[name]
+    return file
