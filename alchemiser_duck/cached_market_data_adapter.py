@@ -161,6 +161,8 @@ class CachedMarketDataAdapter:
         require_timeframe(timeframe)
         conditions = _symbol_condition([symbol])
         ahead = None if self._warm else self._session.read_ahead("bars")
+        if ahead:
+            ahead.expect(_first_day(period, self._today()), self._today(), [symbol])
         last = self._last_session()
         first = _first_day(period, last)
         if self._warm and self._warm.covers(symbol, first, last):
@@ -241,7 +243,7 @@ class CachedMarketDataAdapter:
             EmptyLake, StorageError: the lake cannot be read.
         """
         wanted = self._indicator_call(name, parameters, source)
-        ahead = self._read_ahead([wanted], source)
+        ahead = self._session.read_ahead(_names([wanted], source))
 
         def query(_: Sequence[str] | None) -> str:
             return f"from {wanted.sql(source)}"
@@ -261,7 +263,7 @@ class CachedMarketDataAdapter:
             as `indicator` does.
         """
         wanted = self._indicator_call(name, parameters, source)
-        ahead = self._read_ahead([wanted], source)
+        ahead = self._session.read_ahead(_names([wanted], source))
 
         return self._newest(lambda: [self._entry(wanted, source)], [wanted], symbols, source, ahead)
 
@@ -300,7 +302,7 @@ class CachedMarketDataAdapter:
             raise BadParameter('no indicator is asked for; for example: {"rsi": {"n": 14}}')
         if latest and (start or end):
             raise BadParameter("latest=True gives the newest rows: it takes neither start nor end")
-        ahead = self._read_ahead(calls, source)
+        ahead = self._session.read_ahead(_names(calls, source))
 
         def entries() -> list[PanelEntry]:
             labels = [_labels(one, self._values_of(one, source), several=several) for one, several in wanted]
@@ -412,6 +414,10 @@ class CachedMarketDataAdapter:
         """Halfway between the newest bid and ask, USD per share. Raises as `get_latest_quote` does."""
         return self.get_latest_quote(symbol).mid
 
+    def _today(self) -> date:
+        """The last day to be seen."""
+        return self._as_of or calendar.new_york_date(self._clock())
+
     def _last_session(self) -> date:
         """The last session to be seen: as_of, or the last complete one."""
         if self._as_of:
@@ -458,6 +464,7 @@ class CachedMarketDataAdapter:
             return f"select * from ({numbered}){where(times)} order by symbol, timestamp"
 
         since = self._since(first, wanted, source) if first else None
+        ahead.expect(since, self._today(), symbols)
         return self._compute(select, wanted, symbols, since, source, ahead)
 
     def _newest(
@@ -480,19 +487,14 @@ class CachedMarketDataAdapter:
             seen = f"select *, max(timestamp) over () as newest_seen from ({newest})"
             return f"select * exclude (newest_seen) from ({seen}) where {recent} order by symbol"
 
-        day = self._as_of or calendar.new_york_date(self._clock())
+        day = self._today()
+        ahead.expect(self._since(day - RECENT, wanted, source), day, symbols)
+        self._session.connection(names=_names(wanted, source))  # loads while S3 answers
         stored = ahead.newest_day() or day
         since = self._since(min(day, stored) - RECENT, wanted, source)
         if since and stored < day:  # bars end some time in that year
             since = date(since.year, 1, 1)
         return self._compute(select, wanted, symbols, since, source, ahead)
-
-    def _read_ahead(self, wanted: Sequence[IndicatorCall], source: str) -> LakeRead:
-        """Begin to list what the indicators read; DuckDB opens while S3 answers."""
-        names = _names(wanted, source)
-        ahead = self._session.read_ahead(names)
-        self._session.connection(names=names)
-        return ahead
 
     def _entry(self, wanted: IndicatorCall, source: str) -> PanelEntry:
         """An indicator by itself, its columns under their own names."""
@@ -500,7 +502,7 @@ class CachedMarketDataAdapter:
         return self._panel_entry(wanted, dict(zip(columns, columns, strict=True)), source)
 
     def _panel_entry(self, wanted: IndicatorCall, columns: Mapping[str, str], source: str) -> PanelEntry:
-        if wanted.file in built_in_files() or wanted.file in self._as_they_stand:
+        if wanted.file.is_built_in or wanted.file in self._as_they_stand:
             return PanelEntry(wanted, columns)
         types = self._session.columns_of(wanted.sql(source))
         return PanelEntry(wanted, columns, types, frozenset(map(str.lower, self._session.columns_of(source))))

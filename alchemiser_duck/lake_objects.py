@@ -2,8 +2,9 @@
 
 Over httpfs a read is a chain of round trips (list, footer, column chunks) and can meet an object that is being
 replaced. Whole objects take one list and one GET each, all under way at once, and cannot be torn: a writer replaces an
-object in one step. Where that spares much, only the needed columns and row groups come, on condition of the ETag. What
-would be too much to fetch stays on S3, where DuckDB reads the ranges that it needs.
+object in one step. The first read of a process asks for small objects beside the list, by the names that they surely
+have; the list then says whether they are current. Where that spares much, only the needed columns and row groups come,
+on condition of the ETag. What would be too much to fetch stays on S3, where DuckDB reads the ranges that it needs.
 """
 
 import os
@@ -11,7 +12,7 @@ import re
 import shutil
 import tempfile
 import weakref
-from collections.abc import Collection, Iterable, KeysView
+from collections.abc import Collection, Iterable, KeysView, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import date, timedelta
 from itertools import count
@@ -26,7 +27,7 @@ from obstore.store import S3Store
 from alchemiser_duck import credentials
 from alchemiser_duck.credentials import Credentials
 from alchemiser_duck.errors import AlchemiserDuckError, EmptyLake, StorageRefused, StorageUnavailable
-from alchemiser_duck.object_versions import Listed, TornRead, Version, Wanted, etag
+from alchemiser_duck.object_versions import Early, Listed, TornRead, Version, Wanted, etag, fetch_early
 from alchemiser_duck.settings import Settings
 from alchemiser_duck.sql_catalog import sql_root
 from alchemiser_duck.traffic import Traffic
@@ -41,6 +42,10 @@ SPARED = 16 * MEBIBYTE
 """A read that needs this much less than whole partitions fetches their parts: that takes one more round trip."""
 KEPT = 256 * MEBIBYTE
 """How much stays on disk between reads."""
+EARLY_YEARS = 4
+"""A read of more years than this waits for the list: what it computes takes longer than a round trip."""
+EARLY_SYMBOLS = 600
+"""So does a read of more symbols than this: their partitions are surely not SMALL."""
 
 REQUESTS_AT_ONCE = 32
 HANDING_OVER = 0.001
@@ -87,6 +92,13 @@ class LakeObjects:
                 self._store, self._credentials = _open_store(self._settings, now), now
         return LakeRead(self, {name: self._requests.submit(self._list, RELATIONS[name]) for name in relations})
 
+    def fetch_early(self, keys: Iterable[str]) -> "dict[str, Future[Early | None]]":
+        """Begin to fetch those of the objects that no version is here of, before a list tells of them."""
+        assert self._store is not None  # noqa: S101 (a read comes first)
+        with self._lock:
+            new = [key for key in keys if key not in self._versions]
+        return {key: self._requests.submit(fetch_early, self._store, key) for key in new}
+
     def coordinate(self, function: Any, *arguments: Any) -> "Future[Any]":
         """Run what waits for requests, in threads that no request needs."""
         return self._reads.submit(function, *arguments)
@@ -107,11 +119,14 @@ class LakeObjects:
         listed = (Listed(one["path"], etag(one["e_tag"]), one["size"]) for one in found if fits(one["path"]))
         return sorted(listed, key=lambda one: one.key)
 
-    def acquire(self, needs: Iterable[tuple[Listed, Wanted | None]]) -> "list[tuple[Version, Future[Traffic]]]":
+    def acquire(
+        self, needs: Iterable[tuple[Listed, Wanted | None]], early: "Mapping[str, Future[Early | None]]"
+    ) -> "list[tuple[Version, Future[Traffic]]]":
         """The version of each object to read, and what fetching takes as far as it is for this read.
 
         Args:
             needs: what is wanted of each; None: all of it. `release` gives the versions back.
+            early: what `fetch_early` began.
         """
         acquired = []
         with self._lock:
@@ -124,7 +139,7 @@ class LakeObjects:
                     version = Version(self.folder / str(next(self._numbers)), one, partly=wanted is not None)
                 version.readers += 1
                 self._versions[one.key] = version  # the last one used comes last
-                acquired.append((version, self._large.submit(self._fetch, version, wanted)))
+                acquired.append((version, self._large.submit(self._fetch, version, wanted, early.get(one.key))))
         return acquired
 
     def release(self, versions: Iterable[Version]) -> None:
@@ -145,10 +160,10 @@ class LakeObjects:
         if not version.readers:
             version.delete()
 
-    def _fetch(self, version: Version, wanted: Wanted | None) -> Traffic:
+    def _fetch(self, version: Version, wanted: Wanted | None, early: "Future[Early | None] | None") -> Traffic:
         assert self._store is not None  # noqa: S101 (a read comes first)
         try:
-            return version.fetch(self._store, self._requests, wanted)
+            return version.fetch(self._store, self._requests, wanted, early)
         except FileNotFoundError as problem:
             raise TornRead(str(problem)) from problem
         except (BaseError, OSError) as problem:
@@ -161,6 +176,7 @@ class LakeRead:
     def __init__(self, lake: LakeObjects, listings: "dict[str, Future[list[Listed]]]") -> None:
         self._lake = lake
         self._listings = listings
+        self._early: dict[str, Future[Early | None]] = {}
         self._held: list[Version] = []
         self._files: Future[dict[str, list[str]]] | None = None
         self.ended = False
@@ -174,6 +190,7 @@ class LakeRead:
         return self
 
     def __exit__(self, *_: object) -> None:
+        wait(self._early.values())
         if self._files is not None:
             wait([self._files])
         self._lake.release(self._held)
@@ -184,6 +201,17 @@ class LakeRead:
         bars = self._listings["bars_raw"].result() if "bars_raw" in self._listings else []
         years = [year for year in map(year_of, bars) if year]
         return date(max(years) + 1, 1, 1) - timedelta(days=1) if years else None
+
+    def expect(self, since: date | None, until: date, symbols: Collection[str] | None) -> None:
+        """Begin to fetch what a read most likely needs, while S3 lists; None: since ever, of all symbols."""
+        if since is None or until.year - since.year >= EARLY_YEARS or len(symbols or ()) > EARLY_SYMBOLS:
+            return
+        names = {"corporate_actions": ["corporate_actions"], "sessions": ["sessions"]}
+        names["bars_raw"] = [f"year={year}" for year in range(since.year, until.year + 1)]
+        keys = [RELATIONS[one].replace("*", name) for one in names.keys() & self._listings for name in names[one]]
+        begun = self._lake.fetch_early(keys)
+        self._early |= begun
+        self.traffic += Traffic(len(begun))
 
     def fetch(self, since: date | None, as_of: date | None, limit: int | None, wanted: Wanted | None = None) -> None:
         """Begin to fetch, once, what the lens shows.
@@ -241,7 +269,8 @@ class LakeRead:
             if limit is not None and whole * share > limit:
                 del objects["bars_raw"]
         acquired = self._lake.acquire(
-            (one, wanted if name == "bars_raw" else None) for name, found in objects.items() for one in found
+            ((one, wanted if name == "bars_raw" else None) for name, found in objects.items() for one in found),
+            self._early,
         )
         self._held += [version for version, _ in acquired]
         return objects, acquired
@@ -281,6 +310,7 @@ def _close(pools: Iterable[ThreadPoolExecutor], folder: Path, process: int) -> N
 
 def _open_store(settings: Settings, secret: Credentials) -> S3Store:
     by_host = settings.effective_url_style == "vhost"
+    plain = (settings.endpoint_url or "").startswith("http://")
     address: dict[str, Any] = {}
     if settings.endpoint_url:
         scheme, _, host = settings.endpoint_url.partition("://")
@@ -296,7 +326,8 @@ def _open_store(settings: Settings, secret: Credentials) -> S3Store:
         secret_access_key=secret.secret,
         virtual_hosted_style_request=by_host,
         client_options={
-            "allow_http": (settings.endpoint_url or "").startswith("http://"),
+            "allow_http": plain,
+            "allow_invalid_certificates": plain,  # there are none to check: the system's own take 6 ms to load
             "connect_timeout": timedelta(seconds=5),
             "read_timeout": timedelta(seconds=60),
             "timeout": timedelta(hours=1),  # of a whole answer: lines are slow, too

@@ -7,7 +7,7 @@ places in a sparse file of the same size. DuckDB cannot take a hole for data: it
 import os
 import shutil
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Executor, wait
+from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -21,6 +21,8 @@ from alchemiser_duck.traffic import Traffic
 
 PART = 8 << 20
 """Larger objects come in parts of this, side by side: one connection to S3 carries some 90 MB/s."""
+SMALL = 4 << 20
+"""Objects up to this may come before a list tells of them: a year of some 600 symbols."""
 GAP = 32 << 10
 """What lies between two ranges is fetched with them, if it is no more than this."""
 KEYS = frozenset({"symbol", "date", "timestamp"})
@@ -102,8 +104,17 @@ class Version:
     def delete(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)  # what DuckDB has open stays readable until it closes
 
-    def fetch(self, store: S3Store, pool: Executor, wanted: Wanted | None) -> Traffic:
+    def fetch(
+        self,
+        store: S3Store,
+        pool: Executor,
+        wanted: Wanted | None,
+        early: "Future[Early | None] | None" = None,
+    ) -> Traffic:
         """Fetch what is wanted (None: all of it, for a version that is not `partly`) and not here yet.
+
+        Args:
+            early: what came before the list: if it is this version, nothing more is fetched. Its request is counted.
 
         Raises:
             TornRead: a part is no longer to be had.
@@ -114,11 +125,23 @@ class Version:
                 if self._etag is None:
                     self.path.parent.mkdir(parents=True, exist_ok=True)
                 before = self.size
+                unused = self._adopt(early.result()) if early else 0
                 requests = self._fill(store, pool, wanted) if wanted and self.partly else self._whole(store, pool)
-                return Traffic(requests, 0, self.size - before)
+                return Traffic(requests, 0, self.size - before + unused)
             except BaseException:
                 self._failed = True
                 raise
+
+    def _adopt(self, early: "Early | None") -> int:
+        """Take what came before the list for this version, if it is; returns the bytes that came in vain."""
+        if early is None:
+            return 0
+        if self._etag is not None or early.etag != self.listed.etag:
+            return len(early.body)
+        self.size = self.path.write_bytes(early.body)
+        self.partly = False
+        self._etag = early.etag
+        return 0
 
     def _whole(self, store: S3Store, pool: Executor) -> int:
         if self._etag is not None:
@@ -195,6 +218,23 @@ class Version:
         self._etag = one.etag
         self.size += sum(end - start for start, end in ranges)
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class Early:
+    """An object that was fetched before a list told of it."""
+
+    etag: str
+    body: obstore.Bytes
+
+
+def fetch_early(store: S3Store, key: str) -> Early | None:
+    """A small object; None: it is large, which no byte of is waited for, or not to be had, which the list tells."""
+    try:
+        answer = obstore.get(store, key, options={"range": (0, SMALL)})
+        return Early(etag(answer.meta["e_tag"]), answer.bytes()) if answer.meta["size"] <= SMALL else None
+    except (BaseError, OSError):
+        return None
 
 
 def etag(text: str | None) -> str:

@@ -297,6 +297,7 @@ def many_row_groups(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Sett
     for name, value in {"PART": 10_000, "GAP": 0, "_FOOTER": 1000}.items():
         monkeypatch.setattr(object_versions, name, value)
     monkeypatch.setattr(lake_objects, "SPARED", 0)
+    monkeypatch.setattr(lake_objects, "EARLY_YEARS", 0)
     return settings
 
 
