@@ -3,18 +3,18 @@
 Pure: Arrow tables in, Arrow tables out; no S3, no clock. The rules are SQL.
 """
 
+import atexit
 import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from alchemiser_duck.bars import QuarantinedBar
+from alchemiser_duck.scratch_folder import ScratchFolder, remove_abandoned
 
 BAR_SCHEMA = pa.schema(
     [
@@ -236,10 +236,14 @@ def by_year(bars: pa.Table, dates: pa.ChunkedArray) -> Iterator[tuple[int, pa.Ta
 
 
 @cache
-def _database(process: int) -> duckdb.DuckDBPyConnection:
+def _database(process: int) -> duckdb.DuckDBPyConnection:  # noqa: ARG001 (a fork opens its own)
     """DuckDB for the merges of a process: what a large partition needs beyond the limit goes to disk."""
-    spill = Path(tempfile.gettempdir()) / f"alchemiser-duck-merge-{process}"
-    con = duckdb.connect(":memory:", config={"memory_limit": MERGE_MEMORY, "temp_directory": str(spill)})
+    remove_abandoned()
+    scratch = ScratchFolder()
+    atexit.register(scratch.remove)
+    con = duckdb.connect(
+        ":memory:", config={"memory_limit": MERGE_MEMORY, "temp_directory": str(scratch.path / "spilled")}
+    )
     con.execute("set global timezone = 'UTC'")
     return con
 

@@ -9,14 +9,11 @@ on condition of the ETag. What would be too much to fetch stays on S3, where Duc
 
 import os
 import re
-import shutil
-import tempfile
 import weakref
 from collections.abc import Collection, Iterable, KeysView, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import date, timedelta
 from itertools import count
-from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -28,6 +25,7 @@ from alchemiser_duck import credentials
 from alchemiser_duck.credentials import Credentials
 from alchemiser_duck.errors import AlchemiserDuckError, EmptyLake, StorageRefused, StorageUnavailable
 from alchemiser_duck.object_versions import Early, Listed, TornRead, Version, Wanted, etag, fetch_early
+from alchemiser_duck.scratch_folder import ScratchFolder, remove_abandoned
 from alchemiser_duck.settings import Settings
 from alchemiser_duck.sql_catalog import sql_root
 from alchemiser_duck.traffic import Traffic
@@ -72,13 +70,15 @@ class LakeObjects:
         self._store: S3Store | None = None
         self._versions: dict[str, Version] = {}
         self._numbers = count()
-        self.folder = Path(tempfile.mkdtemp(prefix="alchemiser-duck-"))
+        scratch = ScratchFolder()
+        self.folder = scratch.path
         # reads wait for large objects, these for requests, which wait for nobody
         pools = [
             ThreadPoolExecutor(REQUESTS_AT_ONCE, f"alchemiser-duck-{name}") for name in ("requests", "large", "reads")
         ]
         self._requests, self._large, self._reads = pools
-        self.close = weakref.finalize(self, _close, pools, self.folder, os.getpid())
+        self.close = weakref.finalize(self, _close, pools, scratch, os.getpid())
+        self._reads.submit(remove_abandoned)
 
     def read(self, relations: Collection[str]) -> "LakeRead":
         """Begin a read of these relations: their objects are being listed when this returns.
@@ -301,11 +301,11 @@ def stand_in(relation: str) -> list[str]:
     return [str(path) for path in sorted((sql_root() / "empty_lake").glob(RELATIONS[relation]))]
 
 
-def _close(pools: Iterable[ThreadPoolExecutor], folder: Path, process: int) -> None:
-    if os.getpid() == process:  # not in a fork, which the folder does not belong to
+def _close(pools: Iterable[ThreadPoolExecutor], scratch: ScratchFolder, process: int) -> None:
+    if os.getpid() == process:  # not in a fork, where the threads are not
         for pool in pools:
             pool.shutdown(wait=False, cancel_futures=True)
-        shutil.rmtree(folder, ignore_errors=True)
+        scratch.remove()
 
 
 def _open_store(settings: Settings, secret: Credentials) -> S3Store:

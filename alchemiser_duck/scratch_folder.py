@@ -1,0 +1,48 @@
+"""A folder of this process alone in the system's temporary folder; what killed processes left there is removed.
+
+A lock, which the system lifts however a process ends, tells whose folder is still in use. Process ids would not:
+containers that share a temporary folder give the same ones.
+"""
+
+import fcntl
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+_PREFIX = "alchemiser-duck-"
+_LOCK = "in-use"
+
+
+class ScratchFolder:
+    """An empty folder, for nobody else to look into, until `remove` or the end of the process."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        self._process = os.getpid()
+        made = self.path / "lock"
+        self._lock = os.open(made, os.O_CREAT | os.O_RDWR, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        made.rename(self.path / _LOCK)  # nobody looks for it before it is held
+
+    def remove(self) -> None:
+        """Remove it with all that is in it; not in a fork, which it does not belong to."""
+        if os.getpid() == self._process and self.path.exists():
+            shutil.rmtree(self.path, ignore_errors=True)
+            os.close(self._lock)
+
+
+def remove_abandoned() -> None:
+    """Remove the folders of this user's processes that ended without removing them."""
+    for held in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_LOCK}"):
+        try:
+            lock = os.open(held, os.O_RDWR | os.O_NOFOLLOW)
+        except OSError:  # another user's, or just removed
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(held.parent, ignore_errors=True)
+        except BlockingIOError:
+            pass  # in use
+        finally:
+            os.close(lock)
