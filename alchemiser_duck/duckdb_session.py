@@ -245,8 +245,8 @@ class DuckDBSession:
                 most = wanted = None
                 if torn_reads == READ_ATTEMPTS:
                     raise StorageUnavailable(
-                        f"partitions under {self._settings.lake_url} were replaced during each of {torn_reads} reads: "
-                        "try again when the writers have finished"
+                        f"partitions under {self._settings.lake_url} were replaced during each of {torn_reads} reads, "
+                        f"or one is damaged: try again when the writers have finished; met last: {torn}"
                     ) from torn
                 time.sleep(random.uniform(0, 0.02 * torn_reads))  # noqa: S311 (jitter)
             finally:
@@ -567,7 +567,7 @@ def translated(settings: Settings) -> Iterator[None]:
         yield
     except UnicodeDecodeError as problem:
         # DuckDB quotes the bytes it met where a footer should be, which Python cannot decode
-        raise TornRead from problem
+        raise TornRead("a footer that is none") from problem
     except duckdb.Error as problem:
         raise _translate(problem, settings) from problem
 
