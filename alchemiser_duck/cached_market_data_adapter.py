@@ -160,8 +160,9 @@ class CachedMarketDataAdapter:
         """
         require_timeframe(timeframe)
         conditions = _symbol_condition([symbol])
-        ahead = None if self._warm else self._session.read_ahead("bars")
-        if ahead:
+        ahead = None
+        if not self._warm:
+            ahead = self._session.read_ahead("bars")
             ahead.expect(_first_day(period, self._today()), self._today(), [symbol])
         last = self._last_session()
         first = _first_day(period, last)

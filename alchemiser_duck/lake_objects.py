@@ -7,7 +7,6 @@ have; the list then says whether they are current. Where that spares much, only 
 on condition of the ETag. What would be too much to fetch stays on S3, where DuckDB reads the ranges that it needs.
 """
 
-import os
 import re
 import weakref
 from collections.abc import Collection, Iterable, KeysView, Mapping
@@ -77,7 +76,7 @@ class LakeObjects:
             ThreadPoolExecutor(REQUESTS_AT_ONCE, f"alchemiser-duck-{name}") for name in ("requests", "large", "reads")
         ]
         self._requests, self._large, self._reads = pools
-        self.close = weakref.finalize(self, _close, pools, scratch, os.getpid())
+        self.close = weakref.finalize(self, _close, pools, scratch)
         self._reads.submit(remove_abandoned)
 
     def read(self, relations: Collection[str]) -> "LakeRead":
@@ -206,8 +205,8 @@ class LakeRead:
         """Begin to fetch what a read most likely needs, while S3 lists; None: since ever, of all symbols."""
         if since is None or until.year - since.year >= EARLY_YEARS or len(symbols or ()) > EARLY_SYMBOLS:
             return
-        names = {"corporate_actions": ["corporate_actions"], "sessions": ["sessions"]}
-        names["bars_raw"] = [f"year={year}" for year in range(since.year, until.year + 1)]
+        years = [f"year={year}" for year in range(since.year, until.year + 1)]
+        names = {"bars_raw": years, "corporate_actions": ["corporate_actions"], "sessions": ["sessions"]}
         keys = [RELATIONS[one].replace("*", name) for one in names.keys() & self._listings for name in names[one]]
         begun = self._lake.fetch_early(keys)
         self._early |= begun
@@ -301,8 +300,8 @@ def stand_in(relation: str) -> list[str]:
     return [str(path) for path in sorted((sql_root() / "empty_lake").glob(RELATIONS[relation]))]
 
 
-def _close(pools: Iterable[ThreadPoolExecutor], scratch: ScratchFolder, process: int) -> None:
-    if os.getpid() == process:  # not in a fork, where the threads are not
+def _close(pools: Iterable[ThreadPoolExecutor], scratch: ScratchFolder) -> None:
+    if scratch.is_own:  # not in a fork, where the threads are not
         for pool in pools:
             pool.shutdown(wait=False, cancel_futures=True)
         scratch.remove()

@@ -105,11 +105,7 @@ class Version:
         shutil.rmtree(self._folder, ignore_errors=True)  # what DuckDB has open stays readable until it closes
 
     def fetch(
-        self,
-        store: S3Store,
-        pool: Executor,
-        wanted: Wanted | None,
-        early: "Future[Early | None] | None" = None,
+        self, store: S3Store, pool: Executor, wanted: Wanted | None, early: "Future[Early | None] | None"
     ) -> Traffic:
         """Fetch what is wanted (None: all of it, for a version that is not `partly`) and not here yet.
 

@@ -8,6 +8,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 _PREFIX = "alchemiser-duck-"
@@ -15,19 +16,27 @@ _LOCK = "in-use"
 
 
 class ScratchFolder:
-    """An empty folder, for nobody else to look into, until `remove` or the end of the process."""
+    """An empty folder, for nobody else to look into; `remove` it, or, if this process is killed, the next one does."""
 
     def __init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
         self._process = os.getpid()
         made = self.path / "lock"
         self._lock = os.open(made, os.O_CREAT | os.O_RDWR, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
-        made.rename(self.path / _LOCK)  # nobody looks for it before it is held
+        with suppress(
+            OSError
+        ):  # where there are no locks (some network file systems) nobody removes it but its process
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            made.rename(self.path / _LOCK)  # nobody looks for it before it is held
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it belongs to this process, not to one that this is a fork of."""
+        return os.getpid() == self._process
 
     def remove(self) -> None:
-        """Remove it with all that is in it; not in a fork, which it does not belong to."""
-        if os.getpid() == self._process and self.path.exists():
+        """Remove it with all that is in it; nothing happens in a fork, or the second time."""
+        if self.is_own and self.path.exists():
             shutil.rmtree(self.path, ignore_errors=True)
             os.close(self._lock)
 
@@ -42,7 +51,7 @@ def remove_abandoned() -> None:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(held.parent, ignore_errors=True)
-        except BlockingIOError:
-            pass  # in use
+        except OSError:
+            pass  # in use, or there are no locks
         finally:
             os.close(lock)

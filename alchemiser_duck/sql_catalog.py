@@ -208,7 +208,7 @@ def user_files(folder: Path | None) -> tuple[SqlFile, ...]:
     """
     if folder is None:
         return ()
-    built_in = {file.name: file for file in built_in_files()}
+    built_in = _built_in_by_name()
     found = tuple(_user_file(path) for path in sorted(folder.glob("*.sql")))
     for file in found:
         if file.name in built_in:

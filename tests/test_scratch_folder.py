@@ -1,5 +1,6 @@
 """What a process keeps in the temporary folder: its own, and gone with it, however it ends."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -9,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from alchemiser_duck.scratch_folder import ScratchFolder, remove_abandoned
 
 HOLDS_ONE = """
 import sys
@@ -73,6 +76,24 @@ def test_what_is_not_of_this_package_stays(tmp_path: Path) -> None:
         "alchemiser-duck-notes",
         "another",
     ]
+
+
+def test_where_there_are_no_locks_a_process_still_has_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some network file systems have none: nobody can tell then whether it is in use."""
+
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    scratch = ScratchFolder()
+    remove_abandoned()
+    run_another(tmp_path)
+    assert scratch.path.exists()
+    scratch.remove()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_readers_and_writers_remove_them(tmp_path: Path) -> None:
