@@ -458,7 +458,7 @@ class CachedMarketDataAdapter:
                 def in_range(most_bars: int, whole: Mapping[str, bool]) -> str:
                     return f"from ({in_order.query(most_bars, whole, counted=counted)}){where(times)}"
 
-                return InOrder(in_order.rows, in_range)
+                return InOrder(in_order.rows, in_order.columns, in_range)
             # counting bars costs a sort of all columns: only where something asks for the count
             count = "row_number() over (partition by symbol order by timestamp) - 1" if counted else "null::bigint"
             numbered = f"select *, {count} as {BARS_BEFORE} from ({query(some)}){where(_symbol_condition(some))}"

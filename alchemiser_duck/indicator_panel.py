@@ -14,12 +14,14 @@ import sqlglot
 from sqlglot import exp
 
 from alchemiser_duck.indicator_chains import SOURCE, NotAChainError, Step, chain
+from alchemiser_duck.panel_facts import BAR_NUMBER, PanelFacts
 from alchemiser_duck.panel_steps import Column, selects
+from alchemiser_duck.side_by_side import BEFORE, LANES
 from alchemiser_duck.sql_catalog import BARS_BEFORE, KEYS, PanelEntry
 from alchemiser_duck.sql_linter import resolved_window
 from alchemiser_duck.sql_text import identifier, literal, where
 from alchemiser_duck.window_aggregates import at_last_row, is_windowed
-from alchemiser_duck.window_lags import BAR_NUMBER, NotByLagsError, WindowLags
+from alchemiser_duck.window_lanes import NotByLanesError, WindowLanes
 
 _BARS_AFTER = """
     count(*) over (partition by symbol order by timestamp rows between unbounded preceding and unbounded following)
@@ -100,24 +102,38 @@ class PanelInOrder:
 
     rows: str
     """the SELECT of what it reads of the source, in any order"""
+    columns: Sequence[str]
+    """those of the rows that blocks have lanes of; the timestamp comes first"""
     _levels: "_Levels"
     _values: "Sequence[_Value]"
 
     def query(self, most_bars: int, whole: Mapping[str, bool], *, counted: bool) -> str:
-        """The SELECT of the panel from `rows_in_order`: `rows` by symbol and timestamp, and each row's `bar_number`.
+        """The SELECT of the panel from `rows_in_order`: blocks of `rows` by symbol and timestamp (see window_lanes).
+
+        Symbols are the numbers that they have in the blocks.
 
         Args:
             most_bars: rows that a symbol has at most.
             whole: columns without a null; true: they are doubles.
             counted: `bars_before`, the bars before each row, comes last.
         """
-        levels, given = self._levels.by_lags(most_bars, whole)
-        wanted = {given[one.column] for one in self._values}
-        steps = levels.rows_in_order(wanted)
-        count = [f"{BAR_NUMBER} - 1 as {BARS_BEFORE}"] if counted else []
-        values = [one.named(given[one.column]) for one in self._values]
-        listed = ",\n    ".join([*KEYS, *values, *count])
-        return "\n".join([f"with {steps}" if steps else "", f"select\n    {listed}", f"from {levels.last}"])
+        lanes = self._levels.by_lanes(self.columns, most_bars, whole)
+        given = {
+            "symbol": ("symbol",) * LANES,
+            "timestamp": lanes.of("timestamp"),
+            "is_bar": tuple(f"{j} < bars" for j in range(LANES)),
+            **{f"value_{number}": lanes.of(one.column) for number, one in enumerate(self._values)},
+        }
+        if counted:
+            given[BARS_BEFORE] = tuple(f"{BEFORE} + {j}" for j in range(LANES))
+        last, steps = "rows_in_order", []
+        for last, select in lanes.selects([text for texts in given.values() for text in texts], last):
+            steps.append(f"{last} as (\n    {select}\n)")
+        unnested = ",\n    ".join(f"unnest([{', '.join(texts)}]) as {name}" for name, texts in given.items())
+        values = [one.named(f"value_{number}") for number, one in enumerate(self._values)]
+        listed = ",\n    ".join([*KEYS, *values, *([BARS_BEFORE] if counted else [])])
+        computed = "with " + ",\n".join(steps) if steps else ""
+        return f"{computed}\nselect\n    {listed}\nfrom (select\n    {unnested}\nfrom {last})\nwhere is_bar"
 
 
 def panel_in_order(entries: Sequence[PanelEntry], source: str, conditions: Sequence[str]) -> PanelInOrder | None:
@@ -125,10 +141,12 @@ def panel_in_order(entries: Sequence[PanelEntry], source: str, conditions: Seque
     levels = _Levels()
     try:
         values = [value for entry in entries for value in levels.add(entry, source)]
-        levels.by_lags(most_bars=1, whole={})
-    except (NotAChainError, NotByLagsError, RecursionError):  # hundreds of CTEs, one on the other
+        more = levels.sources(levels.wanted) - set(KEYS)
+        columns = ["timestamp", *(["symbol"] if levels.reads_names() else []), *sorted(more)]
+        levels.by_lanes(columns, most_bars=1, whole={})
+    except (NotAChainError, NotByLanesError, RecursionError):  # hundreds of CTEs, one on the other
         return None
-    return PanelInOrder(levels.source_rows(source, conditions, levels.wanted), levels, values)
+    return PanelInOrder(levels.source_rows(source, conditions, levels.wanted), columns, levels, values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,32 +250,18 @@ class _Levels:
         """The CTEs that compute the wanted columns from the source's bars, a level each."""
         return ",\n".join([self._bars_read(source, conditions, self.wanted), *self._computed(self.wanted, KEYS)])
 
-    def by_lags(self, most_bars: int, whole: Mapping[str, bool]) -> tuple["_Levels", dict[str, str]]:
-        """The wanted columns over rows that are sorted, and the names they have there.
+    def by_lanes(self, sources: Sequence[str], most_bars: int, whole: Mapping[str, bool]) -> WindowLanes:
+        """The wanted columns over blocks of rows that are sorted.
 
         Raises:
-            NotByLagsError: a window is none that lags give.
+            NotByLanesError: a window is none that lanes give.
         """
-        levels = _Levels()
-        lags = WindowLags(levels.column, levels.expressions, most_bars, whole.keys())
-        given: dict[str, str] = {}
-
-        def renamed(node: exp.Expr) -> exp.Expr:
-            if isinstance(node, exp.Anonymous) and node.name.lower() == "null_as_nan":
-                argument = node.expressions[0]
-                return argument if isinstance(argument, exp.Column) and whole.get(argument.name) else node
-            if not isinstance(node, exp.Column):
-                return node
-            if node.table:  # a field of a struct
-                return exp.column(node.name, table=given.get(node.table, node.table))
-            return exp.column(given.get(node.name, node.name))
-
         needed = self._needed(self.wanted, set())
-        for name, expression in self.expressions.items():
+        lanes = WindowLanes(PanelFacts(self.expressions, needed, self.wanted, whole), sources, most_bars)
+        for name in self.expressions:
             if name in needed:
-                value = expression.transform(renamed)
-                given[name] = levels.column(lags.value(value) if is_windowed(value) else value).name
-        return levels, {name: given.get(name, name) for name in self.wanted}
+                lanes.add(name)
+        return lanes
 
     def reads_names(self) -> bool:
         """Whether a value depends on what symbols are called, not only on which bars are of the same one."""
@@ -266,20 +270,19 @@ class _Levels:
             column.name.lower() == "symbol" and column.arg_key != "partition_by" for column in columns
         )
 
+    def sources(self, wanted: Set[str]) -> set[str]:
+        """The source's columns that these are made of."""
+        return self._needed(wanted, set()) - self.expressions.keys()
+
     def source_rows(self, source: str, conditions: Sequence[str] | None, wanted: Set[str]) -> str:
         """The SELECT of what the wanted columns are made of; conditions None: of `symbols_asked`, as numbers."""
-        read = sorted(self._needed(wanted, set()) - self.expressions.keys() - set(KEYS))
+        read = sorted(self.sources(wanted) - set(KEYS))
         given = where([*(conditions or ()), *self.guards])
         if conditions is not None:
             return f"select {', '.join((*KEYS, *read))} from {identifier(source)}{given}"
         listed = ", ".join(["symbols_asked.symbol", *(f"given.{name}" for name in (*KEYS[1:], *read))])
         joined = f"{identifier(source)} as given join symbols_asked on given.symbol = symbols_asked.name"
         return f"select {listed} from {joined}{given}"
-
-    def rows_in_order(self, wanted: Set[str]) -> str:
-        """The CTEs that compute the wanted columns from the relation `rows_in_order`."""
-        self.last = "rows_in_order"
-        return ",\n".join(self._computed({*wanted, BAR_NUMBER}, KEYS))
 
     def newest_row(self, source: str, conditions: Sequence[str] | None) -> str:
         """The CTEs that compute the wanted columns of each symbol's last row; conditions as in `source_rows`.
@@ -330,16 +333,9 @@ class _Levels:
             for name, value in self.expressions.items()
             if name in needed
         }
-        computed = selects(columns, wanted)
-        for number, new in enumerate(computed):
-            later = computed[number + 1 :]
-            used = set(wanted).union(*(column.reads for values in later for column in values.values())) - set(keys)
-            is_there = used.difference(new, *later)
-            made = (f"{column.text} as {name}" for name, column in new.items())
-            listed = ",\n        ".join([*keys, *sorted(is_there), *made])
-            step = f"{'newest' if given else 'windows'}_{number}"
-            yield f"{step} as (\n    select\n        {listed}\n    from {self.last}\n)"
-            self.last = step
+        label = "newest" if given else "windows"
+        for self.last, select in selects(columns, wanted, keys, self.last, label):
+            yield f"{self.last} as (\n    {select}\n)"
 
 
 def _substituted(

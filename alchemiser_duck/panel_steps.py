@@ -6,7 +6,7 @@ fifth of the work.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from sqlglot import exp
@@ -47,7 +47,29 @@ class Column:
         return replace(self, text=text, reads=reads, has_window=has_window)
 
 
-def selects(columns: Mapping[str, Column], wanted: Set[str]) -> list[dict[str, Column]]:
+def selects(
+    columns: Mapping[str, Column], wanted: Set[str], keys: Sequence[str], source: str, label: str
+) -> Iterator[tuple[str, str]]:
+    """The SELECTs that compute columns, one from the other: the name of each, and its text.
+
+    Args:
+        columns: all to compute, each after those that it reads.
+        wanted: those that are read afterwards, of these columns or the source's.
+        keys: columns of the source that all of them hand on.
+        label: what their names begin with.
+    """
+    computed = _by_select(columns, wanted)
+    for number, new in enumerate(computed):
+        later = computed[number + 1 :]
+        used = set(wanted).union(*(column.reads for values in later for column in values.values())) - set(keys)
+        is_there = used.difference(new, *later)
+        made = (f"{column.text} as {name}" for name, column in new.items())
+        listed = ",\n        ".join([*keys, *sorted(is_there), *made])
+        yield f"{label}_{number}", f"select\n        {listed}\n    from {source}"
+        source = f"{label}_{number}"
+
+
+def _by_select(columns: Mapping[str, Column], wanted: Set[str]) -> list[dict[str, Column]]:
     """The columns each SELECT computes, one SELECT after the other.
 
     Args:

@@ -1,11 +1,12 @@
 """A query over rows by symbol and time that keeps their order, on several connections side by side.
 
-Each connection takes whole symbols. Numbers change hands as buffers: pyarrow's own ways to and from numpy import pandas
-first, which takes a quarter of a second.
+Each connection takes whole symbols. Its query sees them in blocks: a row is so many bars of a symbol, one after the
+other, a lane each. Numbers change hands as buffers: pyarrow's own ways to and from numpy import pandas first, which
+takes a quarter of a second.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,6 +17,16 @@ from duckdb import DuckDBPyConnection
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
+
+LANES = 4
+"""Bars in a block. With 8, a panel's columns no longer fit a core's cache; with 2, more of its windows are lags."""
+
+BEFORE = "before"
+"""The blocks' column with how many bars their symbol has before them."""
+
+BLOCK_KEYS = ("symbol", BEFORE, "bars")
+"""A block's columns beside its lanes. symbol: the number of the symbol; bars: how many of its lanes hold one, the first
+ones; those after them repeat the symbol's last bar."""
 
 ROWS_IN_A_PART = 100_000
 """Fewer are not worth a thread."""
@@ -30,9 +41,16 @@ class InOrder:
 
     rows: str
     """the SELECT of the rows, in any order: symbol, timestamp, …; the stored order is soonest sorted"""
+    columns: Sequence[str]
+    """the columns of the rows that `rows_in_order` has lanes of"""
     query: Callable[[int, Mapping[str, bool]], str]
     """from the rows that a symbol has at most, and the columns without a null (true: they are doubles), to the SELECT
-    over `rows_in_order`: the rows by symbol and timestamp, with `bar_number`, which counts from 1 in each symbol"""
+    over `rows_in_order`, the blocks: the symbol's number, the timestamp, …, in the order of the rows"""
+
+
+def lane(place: int, number: int) -> str:
+    """The blocks' column with a lane of the source's column at a place."""
+    return f"r{place}_{number}"
 
 
 def run(asked: InOrder, rows: "pa.Table", connect: Callable[[], DuckDBPyConnection]) -> "pa.Table":
@@ -42,93 +60,151 @@ def run(asked: InOrder, rows: "pa.Table", connect: Callable[[], DuckDBPyConnecti
         connect: opens a connection that runs a query in the thread that asks, and nowhere else: the order of the rows
             is what a window without an order goes by.
     """
-    import numpy as np
     import pyarrow as pa
 
     rows = rows.cast(
         pa.schema([one.with_type(pa.float64()) if one.type == pa.float32() else one for one in rows.schema])
     )
     whole = {one.name: pa.types.is_float64(one.type) for one in rows.schema if rows[one.name].null_count == 0}
-    names, numbers = _numbered(rows["symbol"])
-    values = rows.drop_columns(["symbol"]).combine_chunks()
-    order, sizes = _in_order(numbers, _moments(values["timestamp"]))
-    starts = np.cumsum(sizes) - sizes
+    numbers = [name for name in asked.columns if name != "symbol"]
+    with ThreadPoolExecutor(_cores() + 1, "alchemiser-duck-compute") as pool:
+        runs = pool.submit(_Runs.of, rows["symbol"])
+        values = dict(zip(numbers, pool.map(lambda name: rows[name].combine_chunks(), numbers), strict=True))
+        order = _Order.of(runs.result(), _moments(values["timestamp"]))
+        query = pool.submit(asked.query, int(order.sizes.max(initial=1)), whole)  # is written while rows are gathered
 
-    def compute(bounds: tuple[int, int]) -> "pa.Table":
-        first, after = bounds
-        here = slice(*np.searchsorted(starts, bounds))
-        symbols = np.repeat(np.arange(here.start, here.stop, dtype=np.int32), sizes[here])
-        named = pa.DictionaryArray.from_arrays(_array(symbols), names)
-        part = values.take(_array(order[first:after])).append_column("symbol", named)
-        connection = connect()
-        connection.register("rows_in_order", part.append_column("bar_number", _array(_counted(sizes[here]))))
-        return connection.sql(query.result()).to_arrow_table(ROWS_IN_A_BATCH)
+        def compute(part: slice) -> "pa.Table":
+            blocks = _blocks(asked.columns, values, order, part)
+            connection = connect()
+            connection.register("rows_in_order", blocks)
+            return _named(connection.sql(query.result()).to_arrow_table(ROWS_IN_A_BATCH), order.runs.names)
 
-    parts = _parts(starts, len(order))
-    with ThreadPoolExecutor(len(parts) + 1, "alchemiser-duck-compute") as pool:
-        query = pool.submit(asked.query, int(sizes.max(initial=1)), whole)  # is written while rows are gathered
-        return pa.concat_tables(pool.map(compute, parts))
+        return pa.concat_tables(pool.map(compute, _parts(order.sizes)))
 
 
-def _numbered(symbols: "pa.ChunkedArray") -> "tuple[pa.Array, np.ndarray[Any, Any]]":
-    """The names that there are, sorted, and the place among them of each row's."""
-    import numpy as np
-    import pyarrow.compute as pc
+@dataclass(frozen=True)
+class _Runs:
+    """Rows one after the other that are of one symbol; they are far fewer than rows."""
 
-    given = symbols.dictionary_encode("encode").combine_chunks()
-    ranks = np.from_dlpack(pc.rank(given.dictionary)) - 1
-    # numpy sorts numbers of 16 bits by counting
-    numbers = ranks.astype(np.uint16 if len(ranks) <= 1 << 16 else np.int32)[np.from_dlpack(given.indices)]
-    return given.dictionary.take(pc.sort_indices(given.dictionary)), numbers
+    names: "pa.Array"
+    """the symbols, sorted"""
+    symbols: "np.ndarray[Any, Any]"
+    """of each run: the place of its symbol among the names"""
+    begins: "np.ndarray[Any, Any]"
+    lengths: "np.ndarray[Any, Any]"
+
+    @classmethod
+    def of(cls, symbols: "pa.ChunkedArray") -> "_Runs":
+        import numpy as np
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        runs = [pc.run_end_encode(chunk) for chunk in symbols.chunks]
+        ends = [np.diff(np.from_dlpack(run.run_ends), prepend=np.int32(0)) for run in runs]
+        lengths = np.concatenate([np.empty(0, np.int32), *ends])
+        given = pa.chunked_array([run.values for run in runs], symbols.type).dictionary_encode("encode")
+        given = given.combine_chunks()
+        ranks = np.from_dlpack(pc.rank(given.dictionary)).astype(np.int32) - 1
+        return cls(
+            given.dictionary.take(pc.sort_indices(given.dictionary)),
+            ranks[np.from_dlpack(given.indices)],
+            np.cumsum(lengths, dtype=np.int32) - lengths,
+            lengths,
+        )
 
 
-def _in_order(
-    numbers: "np.ndarray[Any, Any]", times: "np.ndarray[Any, Any]"
-) -> "tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]":
-    """The places of the rows by symbol and, within it, by time; and how many rows each symbol has.
+@dataclass(frozen=True)
+class _Order:
+    """Where the rows are, by symbol and, within it, by time.
 
-    They come in runs of one symbol, and runs are far fewer than rows. A symbol's are mostly by time already: partitions
-    are stored that way, which a join with actions moves a little. New memory costs more than what is done with it.
+    A symbol's are mostly by time already: partitions are stored that way, which a join with actions moves a little. New
+    memory costs more than what is done with it.
     """
+
+    runs: _Runs
+    """by symbol, and where they were one after the other"""
+    sizes: "np.ndarray[Any, Any]"
+    """how many rows each symbol has"""
+    times: "np.ndarray[Any, Any]"
+    unsorted: "np.ndarray[Any, Any]"
+    """the symbols whose rows are not by time"""
+
+    @classmethod
+    def of(cls, runs: _Runs, times: "np.ndarray[Any, Any]") -> "_Order":
+        import numpy as np
+
+        # numpy sorts numbers of 16 bits by counting
+        few = len(runs.names) <= 1 << 16
+        by_symbol = np.argsort(runs.symbols.astype(np.uint16) if few else runs.symbols, kind="stable")
+        symbols, begins, lengths = (one[by_symbol] for one in (runs.symbols, runs.begins, runs.lengths))
+        back = np.flatnonzero(~(times[1:] > times[:-1])) + 1
+        run_of = np.searchsorted(runs.begins, back, "right") - 1
+        inside = runs.symbols[run_of[runs.begins[run_of] < back]]
+        between = (symbols[1:] == symbols[:-1]) & ~(times[begins[1:]] > times[begins[:-1] + lengths[:-1] - 1])
+        return cls(
+            _Runs(runs.names, symbols, begins, lengths),
+            np.bincount(symbols, lengths, len(runs.names)).astype(np.int64),
+            times,
+            np.union1d(inside, symbols[1:][between]),
+        )
+
+    def places(self, part: slice) -> "np.ndarray[Any, Any]":
+        """The places of the rows of some symbols."""
+        import numpy as np
+
+        here = slice(*np.searchsorted(self.runs.symbols, [part.start, part.stop]))
+        begins, lengths = self.runs.begins[here], self.runs.lengths[here]
+        # a row is as far from its old place as the run that it is in
+        places = np.repeat(begins - (np.cumsum(lengths, dtype=np.int32) - lengths), lengths)
+        places += np.arange(len(places), dtype=np.int32)
+        ends = np.cumsum(self.sizes[part])
+        for symbol in self.unsorted[(self.unsorted >= part.start) & (self.unsorted < part.stop)] - part.start:
+            own = places[ends[symbol] - self.sizes[part][symbol] : ends[symbol]]
+            own[:] = own[np.argsort(self.times[own], kind="stable")]
+        return places
+
+
+def _blocks(columns: Sequence[str], values: "Mapping[str, pa.Array]", order: _Order, part: slice) -> "pa.Table":
+    """The blocks of some symbols."""
     import numpy as np
+    import pyarrow as pa
 
-    goes_on = numbers[1:] == numbers[:-1]
-    begins = np.flatnonzero(np.concatenate(([True], ~goes_on))[: len(numbers)]).astype(np.int32)
-    runs = np.argsort(numbers[begins], kind="stable")
-    lengths = np.diff(begins, append=np.int32(len(numbers)))[runs]
-    begins, symbols = begins[runs], numbers[begins[runs]]
-    sizes = np.bincount(symbols, lengths).astype(np.int64)
-    # a row is as far from its old place as the run that it is in
-    places = np.repeat(begins - (np.cumsum(lengths, dtype=np.int32) - lengths), lengths)
-    places += np.arange(len(numbers), dtype=np.int32)
-
-    inside = goes_on & ~(times[1:] > times[:-1])
-    between = (symbols[1:] == symbols[:-1]) & ~(times[begins[1:]] > times[begins[:-1] + lengths[:-1] - 1])
-    ends = np.cumsum(sizes)
-    for symbol in np.union1d(numbers[1:][inside], symbols[1:][between]):
-        own = places[ends[symbol] - sizes[symbol] : ends[symbol]]
-        own[:] = own[np.argsort(times[own], kind="stable")]
-    return places, sizes
-
-
-def _counted(sizes: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
-    """1, 2, 3, … for as many rows as each symbol has."""
-    import numpy as np
-
-    steps = np.ones(sizes.sum(), dtype=np.int64)
-    steps[np.cumsum(sizes)[:-1]] -= sizes[:-1]
-    return np.cumsum(steps, out=steps)
+    sizes, places = order.sizes[part], order.places(part)
+    counts = -(-sizes // LANES)
+    symbols = np.repeat(np.arange(len(sizes), dtype=np.int32), counts)
+    before = (np.arange(len(symbols)) - (np.cumsum(counts) - counts)[symbols]) * LANES
+    bars = np.minimum(sizes[symbols] - before, LANES)
+    first = (np.cumsum(sizes) - sizes)[symbols] + before
+    symbols += part.start
+    blocks = {"symbol": _array(symbols), BEFORE: _array(before), "bars": _array(bars)}
+    for number in range(LANES):
+        taken = _array(places[first + np.minimum(number, bars - 1)])
+        for place, name in enumerate(columns):
+            blocks[lane(place, number)] = (
+                pa.DictionaryArray.from_arrays(blocks["symbol"], order.runs.names)
+                if name == "symbol"
+                else values[name].take(taken)
+            )
+    return pa.table(blocks)
 
 
-def _moments(timestamps: "pa.ChunkedArray") -> "np.ndarray[Any, Any]":
+def _named(result: "pa.Table", names: "pa.Array") -> "pa.Table":
+    """The result with names for the numbers of symbols."""
+    import pyarrow as pa
+
+    chunks = [pa.DictionaryArray.from_arrays(chunk, names) for chunk in result["symbol"].chunks]
+    symbols = pa.chunked_array(chunks, pa.dictionary(pa.int32(), names.type))
+    return result.set_column(result.column_names.index("symbol"), "symbol", symbols)
+
+
+def _moments(timestamps: "pa.Array") -> "np.ndarray[Any, Any]":
     """Numbers that sort as the timestamps do; null comes last."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    given = timestamps.combine_chunks()
-    plain = pa.types.is_timestamp(given.type) and not given.null_count
-    return np.from_dlpack(given.view(pa.int64()) if plain else pc.rank(given, tiebreaker="dense"))
+    plain = pa.types.is_timestamp(timestamps.type) and not timestamps.null_count
+    return np.from_dlpack(timestamps.view(pa.int64()) if plain else pc.rank(timestamps, tiebreaker="dense"))
 
 
 def _array(values: "np.ndarray[Any, Any]") -> "pa.Array":
@@ -138,12 +214,17 @@ def _array(values: "np.ndarray[Any, Any]") -> "pa.Array":
     return pa.Array.from_buffers(getattr(pa, values.dtype.name)(), len(values), [None, pa.py_buffer(values)])
 
 
-def _parts(starts: "np.ndarray[Any, np.dtype[np.int64]]", rows: int) -> list[tuple[int, int]]:
-    """First row and row after the last of each part: as many as there are cores, of whole symbols."""
+def _parts(sizes: "np.ndarray[Any, Any]") -> list[slice]:
+    """The symbols of each part: as many parts as there are cores, of about as many rows each."""
     import numpy as np
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = max(1, min(cores, rows // ROWS_IN_A_PART))
-    begun = np.searchsorted(starts, [rows * part // count for part in range(count)])
-    bounds = sorted({0, *(int(starts[symbol]) for symbol in begun if symbol < len(starts)), rows})
-    return list(pairwise(bounds)) or [(0, 0)]
+    ends = np.cumsum(sizes)
+    rows = int(ends[-1]) if len(ends) else 0
+    count = max(1, min(_cores(), rows // ROWS_IN_A_PART))
+    begun = np.searchsorted(ends, [rows * part // count for part in range(1, count)], "right")
+    bounds = sorted({0, *map(int, begun), len(sizes)})
+    return [slice(*bounds) for bounds in pairwise(bounds)] or [slice(0, 0)]
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

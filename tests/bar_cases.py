@@ -89,5 +89,5 @@ def panel_by_lags(con: duckdb.DuckDBPyConnection, entries: list[PanelEntry], sou
     for file in built_in_files():
         if file.is_function:
             streams.execute(file.text)
-    query = InOrder(asked.rows, lambda most_bars, whole: asked.query(most_bars, whole, counted=True))
-    return run(query, con.sql(asked.rows).to_arrow_table(), streams.cursor)
+    query = InOrder(asked.rows, asked.columns, lambda most_bars, whole: asked.query(most_bars, whole, counted=True))
+    return con.from_arrow(run(query, con.sql(asked.rows).to_arrow_table(), streams.cursor)).to_arrow_table()

@@ -1,0 +1,441 @@
+"""Windows over rows that are sorted already, several rows side by side: what DuckDB streams, without a sort or a frame.
+
+Each row of the query is a block: so many bars of a symbol, one after the other, a lane each. What is in the same block
+is in another column of the same row; only what is before it takes a lag, as many blocks back. A frame is put together
+from what it covers of its own block, of whole blocks before (of 1, 2, 4, 8, … of them, each made of the one before it
+and of that same one further back), and of the block in which it begins; frames of all lengths share them. Sums then add
+as a tournament does, which is more exact than one after the other, and what is far smaller than its neighbours is not
+lost to a difference of large sums.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import sqlglot
+from sqlglot import exp
+
+from alchemiser_duck.panel_facts import BAR_NUMBER, NotCountedError, PanelFacts, frame_rows, is_arithmetic, lag_rows
+from alchemiser_duck.panel_steps import Column, selects
+from alchemiser_duck.side_by_side import BEFORE, BLOCK_KEYS, LANES, lane
+from alchemiser_duck.sql_linter import function_name
+from alchemiser_duck.window_aggregates import (
+    decayed_sum_arguments,
+    expanded,
+    is_windowed,
+    runs_by_symbol_in_time,
+)
+
+FARTHEST_LAG = 2047
+"""DuckDB streams lags that are shorter than a vector of rows."""
+
+_DEVIATIONS = {
+    "stddev": "sqrt({squares} / ({count} - 1))",
+    "stddev_samp": "sqrt({squares} / ({count} - 1))",
+    "stddev_pop": "sqrt({squares} / {count})",
+    "variance": "{squares} / ({count} - 1)",
+    "var_samp": "{squares} / ({count} - 1)",
+    "var_pop": "{squares} / {count}",
+}
+_TOKEN = re.compile("\x02(.*?)\x02", re.DOTALL)
+_READ = re.compile(rf"\b(?:c\d+|r\d+_\d+|{BEFORE})\b")
+
+Lanes = tuple[str, ...]
+"""A value on each row, as SQL over the columns of a block: one for each lane."""
+
+
+class NotByLanesError(Exception):
+    """The window is none that lanes give."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Extent:
+    """Which rows a window goes over."""
+
+    rows: int | None
+    """the last so many; None: all there are"""
+    first: int
+    """the first bar on which anything depends on it"""
+
+    def is_full(self, missing: int | None, least: int = 0) -> bool:
+        """Whether it has all its rows, more than the least number, wherever anything depends on it.
+
+        Args:
+            missing: how many of a symbol's first rows do not count; None: any may not.
+        """
+        return missing is not None and self.rows is not None and self.first >= self.rows + missing > least + missing
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """So many rows, one after the other, and what a window gives over them."""
+
+    rows: int
+    values: tuple[str, ...]
+
+
+_Both = Callable[[_Frame, _Frame, int, str | None], tuple[str, ...]]
+"""From a frame, the one before it, the lane in which the later one ends, and when the earlier one is there at all (None:
+always), to what the window gives over both. Of the earlier one nothing but the first rows can be missing."""
+
+
+class WindowLanes:
+    """Writes the columns of a panel as columns of its lanes."""
+
+    def __init__(self, facts: PanelFacts, sources: Sequence[str], most_bars: int) -> None:
+        """
+        Args:
+            facts: of the panel's columns, c1, c2, …, each after those that it reads.
+            sources: the columns of the source, by place.
+            most_bars: rows that a symbol has at most.
+        """
+        self.columns: dict[str, Column] = {}
+        """what was written so far, each after those that it reads"""
+        self._names: dict[str, str] = {}
+        self._facts = facts
+        self._lanes = {name: tuple(lane(place, j) for j in range(LANES)) for place, name in enumerate(sources)}
+        self._lanes[BAR_NUMBER] = tuple(f"({BEFORE} + {j + 1})" for j in range(LANES))
+        self._most_blocks = 1 << (-(-most_bars // LANES) - 1).bit_length()
+
+    def add(self, name: str) -> None:
+        """Take in a column of the panel.
+
+        Raises:
+            NotByLanesError: a window is none that lanes give.
+        """
+        try:
+            value, first = self._facts.panel[name], self._facts.read_from(name)
+            self._lanes[name] = self._window(value, first) if is_windowed(value) else self._rows(value)
+        except NotCountedError as problem:
+            raise NotByLanesError from problem
+
+    def of(self, name: str) -> Lanes:
+        """The lanes of a column that was taken in, or of the source."""
+        return self._lanes[name]
+
+    def selects(self, texts: Iterable[str], source: str) -> Iterator[tuple[str, str]]:
+        """The SELECTs that compute what these texts read, the first from blocks: the name of each, and its text."""
+        wanted = {name for text in texts for name in _READ.findall(text)} | set(BLOCK_KEYS)
+        needed = set(wanted)
+        for name, column in reversed(self.columns.items()):
+            if name in needed:
+                needed |= column.reads
+        columns = {name: column for name, column in self.columns.items() if name in needed}
+        return selects(columns, wanted, BLOCK_KEYS, source, "lanes")
+
+    def _window(self, window: exp.Expr, first: int = 1) -> Lanes:
+        """A window's values, which may be any before the first bar on which they are looked at."""
+        if isinstance(window, exp.Anonymous) and window.name.lower() == "decayed_sum":
+            return self._decayed_sum(window)
+        if isinstance(window, exp.Anonymous):
+            return self._rows(expanded(window))
+        if not isinstance(window, exp.Window) or not runs_by_symbol_in_time(window):
+            raise NotByLanesError
+        function, condition = window.this, None
+        if isinstance(function, exp.Filter):
+            function, condition = function.this, function.expression.this
+        if isinstance(function, exp.RowNumber):
+            return self._lanes[BAR_NUMBER]
+        if isinstance(function, exp.Lag):
+            if function.args.get("default") or condition:
+                raise NotByLanesError
+            return self._back(self._rows(function.this), lag_rows(function))
+        rows, shift = frame_rows(window.args.get("spec"))
+        value = self._aggregate(function, condition, _Extent(rows, first - shift))
+        if not shift:
+            return value
+        back = self._back(value, shift)  # an empty frame gives null, or counts none
+        return self._each(lambda j: f"coalesce({back[j]}, 0)") if function_name(function) == "count" else back
+
+    def _apart(self, node: exp.Expr) -> exp.Expr:
+        """A window as a column of its own."""
+        if not is_windowed(node):
+            return node
+        lanes = self._window(node)
+        name = "\x03".join(lanes)
+        self._lanes[name] = lanes
+        return exp.column(name)
+
+    def _aggregate(self, function: exp.Expr, condition: exp.Expr | None, extent: _Extent) -> Lanes:
+        name = function_name(function)
+        if isinstance(function.this, exp.Star | None) and name == "count":
+            function = exp.Count(this=exp.Literal.number(1))
+        if len(list(function.iter_expressions())) != 1 or not isinstance(function.this, exp.Expr):
+            raise NotByLanesError
+        x = function.this
+        if condition is not None:
+            x = exp.Case(ifs=[exp.If(this=condition.copy(), true=x.copy())])
+        if name in ("max", "min"):
+            return self._extreme(x, extent, "<" if name == "max" else ">")
+        count = self._count(x, extent)
+        if name == "count":
+            return count
+        if name in ("sum", "avg"):
+            total, least = self._sum(self._or_zero(x), extent), 0
+            given = [f"{total[j]} / {count[j]}" if name == "avg" else total[j] for j in range(LANES)]
+        elif name in _DEVIATIONS:
+            squares, least = self._squares(x, extent), 1 if "- 1" in _DEVIATIONS[name] else 0
+            given = [_DEVIATIONS[name].format(squares=squares[j], count=count[j]) for j in range(LANES)]
+        else:
+            raise NotByLanesError
+        missing = self._facts.missing(x)
+        if extent.is_full(missing, least) or (missing == 0 and least == 0):
+            return self._each(lambda j: given[j])
+        return self._each(lambda j: f"case when {count[j]} > {least} then {given[j]} end")
+
+    def _or_zero(self, x: exp.Expr) -> Lanes:
+        lanes = self._rows(x)
+        return lanes if self._facts.missing(x) == 0 else self._each(lambda j: f"coalesce({lanes[j]}, 0)")
+
+    def _count(self, x: exp.Expr, extent: _Extent) -> Lanes:
+        """How many values are not null."""
+        missing, rows = self._facts.missing(x), extent.rows
+        if missing is None:
+            lanes = self._rows(x)
+            return self._sum(self._each(lambda j: f"case when {lanes[j]} is null then 0 else 1 end"), extent)
+        bars = self._lanes[BAR_NUMBER]
+        some = [f"greatest({bars[j]} - {missing}, 0)" if missing else bars[j] for j in range(LANES)]
+
+        def at(j: int) -> str:
+            if rows is None:
+                return some[j]
+            if extent.is_full(missing) or rows + missing <= j + 1:
+                return f"{rows}::bigint"
+            return f"case when {BEFORE} >= {rows + missing - j - 1} then {rows} else {some[j]} end"
+
+        return self._each(at)
+
+    def _sum(self, x: Lanes, extent: _Extent, decay: str | None = None) -> Lanes:
+        """The sum over the last rows of what is never null.
+
+        Args:
+            decay: what a value's weight is multiplied by with each later row.
+        """
+
+        def both(near: _Frame, far: _Frame, _: int, there: str | None) -> tuple[str]:
+            weight = "" if decay is None else f"pow({decay}, {near.rows}) * "
+            return (self._column(f"{near.values[0]} + {weight}{self._or_none(far.values[0], there)}"),)
+
+        return tuple(value for (value,) in self._frames([(one,) for one in x], extent, both))
+
+    def _extreme(self, x: exp.Expr, extent: _Extent, compare: str) -> Lanes:
+        """The greatest or least over the last rows.
+
+        Args:
+            compare: how what is better compares with a value: a NaN is greater than any.
+        """
+        missing = self._facts.missing(x)
+
+        def both(near: _Frame, far: _Frame, _: int, there: str | None) -> tuple[str]:
+            # greatest() and least() are slow
+            (later,), (earlier,) = near.values, far.values
+            better = f"{later} {compare} {earlier}" + ("" if missing == 0 else f" or {later} is null")
+            better = better if there is None else f"{there} and ({better})"
+            return (self._column(f"case when {better} then {earlier} else {later} end"),)
+
+        return tuple(value for (value,) in self._frames([(one,) for one in self._rows(x)], extent, both))
+
+    def _squares(self, x: exp.Expr, extent: _Extent) -> Lanes:
+        """The sum of squared deviations from the mean over the last rows.
+
+        source: Chan, Golub, LeVeque, Updating Formulae and a Pairwise Algorithm for Computing Sample Variances (1979)
+        """
+        missing, totals = self._facts.missing(x), self._or_zero(x)
+        counts = [(one,) for one in self._count(x, _Extent(1, 1))] if missing is None else [()] * LANES
+
+        def both(near: _Frame, far: _Frame, end: int, there: str | None) -> tuple[str, ...]:
+            total, squares, *count = near.values
+            far_total, far_squares, *far_count = far.values
+
+            def added(one: str, other: str) -> str:
+                return self._column(f"{one} + {self._or_none(other, there)}")
+
+            sums = [added(*one) for one in zip(count, far_count, strict=True)]
+            # of whole numbers, too: their squares would not fit
+            ratio = "" if near.rows == far.rows else f" * ({near.rows} / {far.rows})"
+            apart = self._column(f"({total} - {far_total}{ratio})::double")
+            scale = far.rows / near.rows / (near.rows + far.rows)
+            inside = [one for one in (squares, far_squares) if one != "0"]
+            complete = " + ".join([*inside, f"{apart} * {apart} * {scale!r}::double"])
+            if missing is None:
+                is_complete = f"{sums[0]} = {near.rows + far.rows}"
+                here, far_here = count[0], far_count[0]
+            else:
+                least = near.rows + far.rows + missing - end - 1
+                if least <= 0 or extent.is_full(missing):
+                    return added(total, far_total), self._column(complete)
+                is_complete = f"{BEFORE} >= {least}"
+                here = f"least({BEFORE} + {end + 1 - missing}, {near.rows})"
+                far_here = f"least({BEFORE} + {end + 1 - missing - near.rows}, {far.rows})"
+            # where all of them are there, which is nearly everywhere, two constants do
+            some = f"{far_here} > 0" if there is None else f"{there} and {far_here} > 0"
+            between = (
+                f"pow({total} / {here} - {far_total} / {far_here}, 2) * ({here} * {far_here} / ({here} + {far_here}))"
+            )
+            merged = self._column(
+                f"case when {is_complete} then {complete} "
+                f"when {some} and {here} > 0 then {' + '.join([*inside, between])} "
+                f"when {some} then {far_squares} else {squares} end"
+            )
+            return added(total, far_total), merged, *sums
+
+        single = [(total, "0", *count) for total, count in zip(totals, counts, strict=True)]
+        return tuple(values[1] for values in self._frames(single, extent, both))
+
+    def _decayed_sum(self, call: exp.Anonymous) -> Lanes:
+        """As decayed_sum.sql has it: a bar among the first ones is scaled up by what it will have lost too much."""
+        arguments = decayed_sum_arguments(call, self._facts.panel)
+        if arguments is None or any(constant.find(exp.Column) for constant in arguments[2:]):
+            raise NotByLanesError
+        x, number, seed_bars, q = (f"({argument.sql('duckdb')})" for argument in arguments)
+        x = x if self._facts.missing(arguments[0]) == 0 else f"coalesce({x}, 0)"
+        weighted = self._rows(
+            _parsed(
+                f"case when {number} >= {seed_bars} then {x} "
+                f"when {number} >= 1 then {x} / pow({q}, {seed_bars} - {number}) else 0 end"
+            )
+        )
+        return self._sum(weighted, _Extent(None, 1), q)
+
+    def _frames(self, single: Sequence[tuple[str, ...]], extent: _Extent, both: _Both) -> list[tuple[str, ...]]:
+        """What a window gives over the last rows, for each lane.
+
+        Args:
+            single: what it gives over one row.
+        """
+        rows = extent.rows
+
+        def within(first: int, last: int) -> _Frame:
+            """Over some lanes of one block; what begins or ends with it takes as few steps as there can be."""
+            if first == last:
+                return _Frame(1, single[last])
+            middle = last - last % (1 << ((first ^ last).bit_length() - 1))
+            near, far = within(middle, last), within(first, middle - 1)
+            return _Frame(near.rows + far.rows, both(near, far, last, None))
+
+        def joined(near: _Frame, far: _Frame, blocks: int, end: int) -> _Frame:
+            """Over a frame and one that ends so many blocks back."""
+            moved = _Frame(
+                far.rows, tuple(value if value == "0" else self._far_back(value, blocks) for value in far.values)
+            )
+            return _Frame(
+                near.rows + far.rows,
+                both(near, moved, end, None if extent.is_full(0) else f"{BEFORE} >= {blocks * LANES}"),
+            )
+
+        def whole(blocks: int) -> _Frame:
+            """Over the last blocks."""
+            powers = [within(0, LANES - 1)]
+            while powers[-1].rows * 2 <= blocks * LANES:
+                powers.append(joined(powers[-1], powers[-1], powers[-1].rows // LANES, LANES - 1))
+            total = powers.pop()
+            for power in reversed(powers):
+                if total.rows + power.rows <= blocks * LANES:
+                    total = joined(total, power, total.rows // LANES, LANES - 1)
+            return total
+
+        def ending_in(end: int) -> _Frame:
+            if rows is not None and rows <= end + 1:
+                return within(end - rows + 1, end)
+            if rows is None or rows > self._most_blocks * LANES:
+                all_blocks = whole(self._most_blocks)
+                return all_blocks if end == LANES - 1 else joined(within(0, end), all_blocks, 1, end)
+            blocks, rest = divmod(rows - end - 1, LANES)
+            if end == LANES - 1:
+                total = whole(blocks + 1)
+            elif blocks:
+                total = joined(within(0, end), whole(blocks), 1, end)
+            else:
+                total = within(0, end)
+            return joined(total, within(LANES - rest, LANES - 1), blocks + 1, end) if rest else total
+
+        return [ending_in(end).values for end in range(LANES)]
+
+    def _or_none(self, value: str, there: str | None) -> str:
+        """The value where it is there, otherwise 0."""
+        return value if there is None else self._column(f"case when {there} then {value} else 0 end")
+
+    def _back(self, lanes: Lanes, rows: int) -> Lanes:
+        """The values so many rows back within the symbol."""
+
+        def at(j: int) -> str:
+            blocks, source = -((j - rows) // LANES), (j - rows) % LANES
+            if not blocks:
+                return lanes[source]
+            return f"case when {BEFORE} >= {rows - j} then {self._far_back(lanes[source], blocks)} end"
+
+        return self._each(at)
+
+    def _far_back(self, value: str, blocks: int) -> str:
+        """The value so many blocks back, whichever symbol's that is."""
+        gone = 0
+        for left in range(-(-blocks // FARTHEST_LAG), 0, -1):
+            step = -(-(blocks - gone) // left)
+            value = self._column(f"lag({value}, {step}) over ()")
+            gone += step
+        return value
+
+    def _rows(self, value: exp.Expr) -> Lanes:
+        """An expression on each row."""
+        if any(is_windowed(node) for node in value.walk()):
+            value = value.transform(self._apart)
+        if isinstance(value, exp.Column) and not value.table:
+            return self._lanes[value.name]
+        if isinstance(value, exp.Case) and len(value.args["ifs"]) == 1 and not value.args.get("default"):
+            (branch,) = value.args["ifs"]
+            if self._facts.holds_from(branch.this) and is_arithmetic(branch.args["true"]):
+                # DuckDB computes what is in a branch on parts of vectors, which takes longer than on whole ones
+                held, inner = self._rows(branch.this), self._rows(branch.args["true"])
+                return self._each(lambda j: f"case when {held[j]} then {inner[j]} end")
+        read: set[str] = set()
+
+        def token(node: exp.Expr) -> exp.Expr:
+            if (bar := self._facts.holds_from(node)) is not None:
+                held = f">={bar}"
+                self._lanes[held] = tuple(f"{BEFORE} >= {bar - j - 1}" if bar > j + 1 else "true" for j in range(LANES))
+                node = exp.column(held)
+            if isinstance(node, exp.Anonymous) and node.name.lower() == "null_as_nan":
+                argument = node.expressions[0]
+                if isinstance(argument, exp.Column) and self._facts.whole.get(argument.name):
+                    node = argument
+            if not isinstance(node, exp.Column):
+                return node
+            owner = node.table or node.name  # or a field of a struct
+            read.add(owner)
+            marked = exp.Identifier(this=f"\x02{owner}\x02", quoted=False)
+            return exp.column(node.name, table=marked) if node.table else exp.column(marked)
+
+        if "\x02" in value.sql("duckdb", copy=False):
+            raise NotByLanesError
+        tokens = value.transform(token)
+        text = tokens.sql("duckdb", copy=False)
+        plain = not any(mark in text for mark in "'\"") and not any(
+            isinstance(node, exp.Anonymous) or (isinstance(node, exp.Column) and node.table) for node in tokens.walk()
+        )
+
+        def at(j: int) -> str:
+            written = _TOKEN.sub(lambda name: self._lanes[name[1]][j], text)
+            reads = {found for name in read for found in _READ.findall(self._lanes[name][j])}
+            return self._column(written, reads, is_plain=plain)
+
+        return tuple(at(j) for j in range(LANES))
+
+    def _each(self, text: Callable[[int], str]) -> Lanes:
+        return tuple(self._column(text(j)) for j in range(LANES))
+
+    def _column(self, text: str, reads: set[str] | None = None, *, is_plain: bool = True) -> str:
+        """The column of an expression, the same one for the same expression."""
+        if _READ.fullmatch(text):
+            return text
+        if not _READ.search(text):
+            return f"({text})"
+        if text not in self._names:
+            name = self._names[text] = f"c{len(self._names) + 1}"
+            is_lag = reads is None and text.endswith(" over ()")
+            found = frozenset(_READ.findall(text) if reads is None else reads)
+            self.columns[name] = Column(text, found, has_window=is_lag, is_lag=is_lag, is_plain=is_plain)
+        return self._names[text]
+
+
+def _parsed(text: str) -> exp.Expr:
+    return sqlglot.parse_one(text, read="duckdb")
