@@ -15,7 +15,7 @@ from sqlglot import exp
 
 from alchemiser_duck.indicator_chains import SOURCE, NotAChainError, Step, chain
 from alchemiser_duck.panel_facts import BAR_NUMBER, PanelFacts
-from alchemiser_duck.panel_steps import Column, selects
+from alchemiser_duck.panel_steps import Column, select_texts
 from alchemiser_duck.side_by_side import BEFORE, LANES
 from alchemiser_duck.sql_catalog import BARS_BEFORE, KEYS, PanelEntry
 from alchemiser_duck.sql_linter import resolved_window
@@ -126,14 +126,18 @@ class PanelInOrder:
         }
         if counted:
             given[BARS_BEFORE] = tuple(f"{BEFORE} + {j}" for j in range(LANES))
-        last, steps = "rows_in_order", []
-        for last, select in lanes.selects([text for texts in given.values() for text in texts], last):
-            steps.append(f"{last} as (\n    {select}\n)")
-        unnested = ",\n    ".join(f"unnest([{', '.join(texts)}]) as {name}" for name, texts in given.items())
-        values = [one.named(f"value_{number}") for number, one in enumerate(self._values)]
-        listed = ",\n    ".join([*KEYS, *values, *([BARS_BEFORE] if counted else [])])
-        computed = "with " + ",\n".join(steps) if steps else ""
-        return f"{computed}\nselect\n    {listed}\nfrom (select\n    {unnested}\nfrom {last})\nwhere is_bar"
+        steps, computed = ["rows_in_lanes as (from rows_in_order)"], "rows_in_lanes"
+        for name, select in lanes.selects((text for texts in given.values() for text in texts), computed):
+            steps.append(f"{name} as (\n    {select}\n)")
+            computed = name
+        bars = (", ".join(f"'{name}': {texts[j]}" for name, texts in given.items()) for j in range(LANES))
+        # one list of structs is unnested faster than a list for each column
+        bars_listed = ",\n    ".join(f"{{{bar}}}" for bar in bars)
+        steps.append(f"unnested as (\n    select unnest([\n    {bars_listed}\n    ]) as bar from {computed}\n)")
+        values = [one.named(f"bar.value_{number}") for number, one in enumerate(self._values)]
+        count = [f"bar.{BARS_BEFORE}"] if counted else []
+        listed = ",\n    ".join(["bar.symbol", "bar.timestamp", *values, *count])
+        return "\n".join(["with", ",\n".join(steps), f"select\n    {listed}", "from unnested", "where bar.is_bar"])
 
 
 def panel_in_order(entries: Sequence[PanelEntry], source: str, conditions: Sequence[str]) -> PanelInOrder | None:
@@ -334,8 +338,9 @@ class _Levels:
             if name in needed
         }
         label = "newest" if given else "windows"
-        for self.last, select in selects(columns, wanted, keys, self.last, label):
-            yield f"{self.last} as (\n    {select}\n)"
+        for name, select in select_texts(columns, wanted, keys, self.last, label):
+            self.last = name
+            yield f"{name} as (\n    {select}\n)"
 
 
 def _substituted(

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Set
 
 from sqlglot import exp
 
-from alchemiser_duck.window_aggregates import frame_bounds, is_windowed, runs_by_symbol_in_time
+from alchemiser_duck.window_aggregates import frame_bounds, runs_by_symbol_in_time
 
 BAR_NUMBER = "bar_number"
 """The column with a row's number within its symbol, from 1."""
@@ -110,7 +110,7 @@ class PanelFacts:
                 self._note_reads(value.args["default"], bar)
         else:
             for part in value.iter_expressions():
-                self._note_reads(part, 1 if is_windowed(value) else bar)
+                self._note_reads(part, bar)
 
     def _holds_only_from(self, condition: exp.Expr) -> int:
         """A bar before which the condition does not hold."""

@@ -47,7 +47,7 @@ class Column:
         return replace(self, text=text, reads=reads, has_window=has_window)
 
 
-def selects(
+def select_texts(
     columns: Mapping[str, Column], wanted: Set[str], keys: Sequence[str], source: str, label: str
 ) -> Iterator[tuple[str, str]]:
     """The SELECTs that compute columns, one from the other: the name of each, and its text.
@@ -58,7 +58,7 @@ def selects(
         keys: columns of the source that all of them hand on.
         label: what their names begin with.
     """
-    computed = _by_select(columns, wanted)
+    computed = selects(columns, wanted)
     for number, new in enumerate(computed):
         later = computed[number + 1 :]
         used = set(wanted).union(*(column.reads for values in later for column in values.values())) - set(keys)
@@ -69,7 +69,7 @@ def selects(
         source = f"{label}_{number}"
 
 
-def _by_select(columns: Mapping[str, Column], wanted: Set[str]) -> list[dict[str, Column]]:
+def selects(columns: Mapping[str, Column], wanted: Set[str]) -> list[dict[str, Column]]:
     """The columns each SELECT computes, one SELECT after the other.
 
     Args:

@@ -1,22 +1,20 @@
 """Windows over rows that are sorted already, several rows side by side: what DuckDB streams, without a sort or a frame.
 
 Each row of the query is a block: so many bars of a symbol, one after the other, a lane each. What is in the same block
-is in another column of the same row; only what is before it takes a lag, as many blocks back. A frame is put together
-from what it covers of its own block, of whole blocks before (of 1, 2, 4, 8, … of them, each made of the one before it
-and of that same one further back), and of the block in which it begins; frames of all lengths share them. Sums then add
-as a tournament does, which is more exact than one after the other, and what is far smaller than its neighbours is not
-lost to a difference of large sums.
+is in another column of the same row; only what is before it takes a lag, of blocks. Sums add as a tournament does
+(see lane_frames), which is more exact than one after the other, and what is far smaller than its neighbours is not lost
+to a difference of large sums.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 
 import sqlglot
 from sqlglot import exp
 
+from alchemiser_duck.lane_frames import Both, Extent, Frame, LaneFrames
 from alchemiser_duck.panel_facts import BAR_NUMBER, NotCountedError, PanelFacts, frame_rows, is_arithmetic, lag_rows
-from alchemiser_duck.panel_steps import Column, selects
+from alchemiser_duck.panel_steps import Column, select_texts
 from alchemiser_duck.side_by_side import BEFORE, BLOCK_KEYS, LANES, lane
 from alchemiser_duck.sql_linter import function_name
 from alchemiser_duck.window_aggregates import (
@@ -46,37 +44,6 @@ Lanes = tuple[str, ...]
 
 class NotByLanesError(Exception):
     """The window is none that lanes give."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Extent:
-    """Which rows a window goes over."""
-
-    rows: int | None
-    """the last so many; None: all there are"""
-    first: int
-    """the first bar on which anything depends on it"""
-
-    def is_full(self, missing: int | None, least: int = 0) -> bool:
-        """Whether it has all its rows, more than the least number, wherever anything depends on it.
-
-        Args:
-            missing: how many of a symbol's first rows do not count; None: any may not.
-        """
-        return missing is not None and self.rows is not None and self.first >= self.rows + missing > least + missing
-
-
-@dataclass(frozen=True, slots=True)
-class _Frame:
-    """So many rows, one after the other, and what a window gives over them."""
-
-    rows: int
-    values: tuple[str, ...]
-
-
-_Both = Callable[[_Frame, _Frame, int, str | None], tuple[str, ...]]
-"""From a frame, the one before it, the lane in which the later one ends, and when the earlier one is there at all (None:
-always), to what the window gives over both. Of the earlier one nothing but the first rows can be missing."""
 
 
 class WindowLanes:
@@ -121,7 +88,7 @@ class WindowLanes:
             if name in needed:
                 needed |= column.reads
         columns = {name: column for name, column in self.columns.items() if name in needed}
-        return selects(columns, wanted, BLOCK_KEYS, source, "lanes")
+        return select_texts(columns, wanted, BLOCK_KEYS, source, "lanes")
 
     def _window(self, window: exp.Expr, first: int = 1) -> Lanes:
         """A window's values, which may be any before the first bar on which they are looked at."""
@@ -141,7 +108,7 @@ class WindowLanes:
                 raise NotByLanesError
             return self._back(self._rows(function.this), lag_rows(function))
         rows, shift = frame_rows(window.args.get("spec"))
-        value = self._aggregate(function, condition, _Extent(rows, first - shift))
+        value = self._aggregate(function, condition, Extent(rows, first - shift))
         if not shift:
             return value
         back = self._back(value, shift)  # an empty frame gives null, or counts none
@@ -156,7 +123,7 @@ class WindowLanes:
         self._lanes[name] = lanes
         return exp.column(name)
 
-    def _aggregate(self, function: exp.Expr, condition: exp.Expr | None, extent: _Extent) -> Lanes:
+    def _aggregate(self, function: exp.Expr, condition: exp.Expr | None, extent: Extent) -> Lanes:
         name = function_name(function)
         if isinstance(function.this, exp.Star | None) and name == "count":
             function = exp.Count(this=exp.Literal.number(1))
@@ -187,7 +154,7 @@ class WindowLanes:
         lanes = self._rows(x)
         return lanes if self._facts.missing(x) == 0 else self._each(lambda j: f"coalesce({lanes[j]}, 0)")
 
-    def _count(self, x: exp.Expr, extent: _Extent) -> Lanes:
+    def _count(self, x: exp.Expr, extent: Extent) -> Lanes:
         """How many values are not null."""
         missing, rows = self._facts.missing(x), extent.rows
         if missing is None:
@@ -205,20 +172,20 @@ class WindowLanes:
 
         return self._each(at)
 
-    def _sum(self, x: Lanes, extent: _Extent, decay: str | None = None) -> Lanes:
+    def _sum(self, x: Lanes, extent: Extent, decay: str | None = None) -> Lanes:
         """The sum over the last rows of what is never null.
 
         Args:
             decay: what a value's weight is multiplied by with each later row.
         """
 
-        def both(near: _Frame, far: _Frame, _: int, there: str | None) -> tuple[str]:
+        def both(near: Frame, far: Frame, _: int, there: str | None) -> tuple[str]:
             weight = "" if decay is None else f"pow({decay}, {near.rows}) * "
             return (self._column(f"{near.values[0]} + {weight}{self._or_none(far.values[0], there)}"),)
 
-        return tuple(value for (value,) in self._frames([(one,) for one in x], extent, both))
+        return tuple(value for (value,) in self._frames(((one,) for one in x), extent, both))
 
-    def _extreme(self, x: exp.Expr, extent: _Extent, compare: str) -> Lanes:
+    def _extreme(self, x: exp.Expr, extent: Extent, compare: str) -> Lanes:
         """The greatest or least over the last rows.
 
         Args:
@@ -226,24 +193,24 @@ class WindowLanes:
         """
         missing = self._facts.missing(x)
 
-        def both(near: _Frame, far: _Frame, _: int, there: str | None) -> tuple[str]:
+        def both(near: Frame, far: Frame, _: int, there: str | None) -> tuple[str]:
             # greatest() and least() are slow
             (later,), (earlier,) = near.values, far.values
             better = f"{later} {compare} {earlier}" + ("" if missing == 0 else f" or {later} is null")
             better = better if there is None else f"{there} and ({better})"
             return (self._column(f"case when {better} then {earlier} else {later} end"),)
 
-        return tuple(value for (value,) in self._frames([(one,) for one in self._rows(x)], extent, both))
+        return tuple(value for (value,) in self._frames(((one,) for one in self._rows(x)), extent, both))
 
-    def _squares(self, x: exp.Expr, extent: _Extent) -> Lanes:
+    def _squares(self, x: exp.Expr, extent: Extent) -> Lanes:
         """The sum of squared deviations from the mean over the last rows.
 
         source: Chan, Golub, LeVeque, Updating Formulae and a Pairwise Algorithm for Computing Sample Variances (1979)
         """
         missing, totals = self._facts.missing(x), self._or_zero(x)
-        counts = [(one,) for one in self._count(x, _Extent(1, 1))] if missing is None else [()] * LANES
+        counts = [(one,) for one in self._count(x, Extent(1))] if missing is None else [()] * LANES
 
-        def both(near: _Frame, far: _Frame, end: int, there: str | None) -> tuple[str, ...]:
+        def both(near: Frame, far: Frame, end: int, there: str | None) -> tuple[str, ...]:
             total, squares, *count = near.values
             far_total, far_squares, *far_count = far.values
 
@@ -295,61 +262,15 @@ class WindowLanes:
                 f"when {number} >= 1 then {x} / pow({q}, {seed_bars} - {number}) else 0 end"
             )
         )
-        return self._sum(weighted, _Extent(None, 1), q)
+        return self._sum(weighted, Extent(None), q)
 
-    def _frames(self, single: Sequence[tuple[str, ...]], extent: _Extent, both: _Both) -> list[tuple[str, ...]]:
-        """What a window gives over the last rows, for each lane.
+    def _frames(self, single: Iterable[tuple[str, ...]], extent: Extent, both: Both) -> Iterator[tuple[str, ...]]:
+        """What is computed over each lane's frame, from what it is over one row.
 
         Args:
-            single: what it gives over one row.
+            single: of each lane.
         """
-        rows = extent.rows
-
-        def within(first: int, last: int) -> _Frame:
-            """Over some lanes of one block; what begins or ends with it takes as few steps as there can be."""
-            if first == last:
-                return _Frame(1, single[last])
-            middle = last - last % (1 << ((first ^ last).bit_length() - 1))
-            near, far = within(middle, last), within(first, middle - 1)
-            return _Frame(near.rows + far.rows, both(near, far, last, None))
-
-        def joined(near: _Frame, far: _Frame, blocks: int, end: int) -> _Frame:
-            """Over a frame and one that ends so many blocks back."""
-            moved = _Frame(
-                far.rows, tuple(value if value == "0" else self._far_back(value, blocks) for value in far.values)
-            )
-            return _Frame(
-                near.rows + far.rows,
-                both(near, moved, end, None if extent.is_full(0) else f"{BEFORE} >= {blocks * LANES}"),
-            )
-
-        def whole(blocks: int) -> _Frame:
-            """Over the last blocks."""
-            powers = [within(0, LANES - 1)]
-            while powers[-1].rows * 2 <= blocks * LANES:
-                powers.append(joined(powers[-1], powers[-1], powers[-1].rows // LANES, LANES - 1))
-            total = powers.pop()
-            for power in reversed(powers):
-                if total.rows + power.rows <= blocks * LANES:
-                    total = joined(total, power, total.rows // LANES, LANES - 1)
-            return total
-
-        def ending_in(end: int) -> _Frame:
-            if rows is not None and rows <= end + 1:
-                return within(end - rows + 1, end)
-            if rows is None or rows > self._most_blocks * LANES:
-                all_blocks = whole(self._most_blocks)
-                return all_blocks if end == LANES - 1 else joined(within(0, end), all_blocks, 1, end)
-            blocks, rest = divmod(rows - end - 1, LANES)
-            if end == LANES - 1:
-                total = whole(blocks + 1)
-            elif blocks:
-                total = joined(within(0, end), whole(blocks), 1, end)
-            else:
-                total = within(0, end)
-            return joined(total, within(LANES - rest, LANES - 1), blocks + 1, end) if rest else total
-
-        return [ending_in(end).values for end in range(LANES)]
+        return iter(LaneFrames(list(single), both, self._far_back, extent, self._most_blocks).values())
 
     def _or_none(self, value: str, there: str | None) -> str:
         """The value where it is there, otherwise 0."""
@@ -367,11 +288,12 @@ class WindowLanes:
         return self._each(at)
 
     def _far_back(self, value: str, blocks: int) -> str:
-        """The value so many blocks back, whichever symbol's that is."""
+        if not _READ.search(value):  # a constant
+            return value
         gone = 0
         for left in range(-(-blocks // FARTHEST_LAG), 0, -1):
             step = -(-(blocks - gone) // left)
-            value = self._column(f"lag({value}, {step}) over ()")
+            value = self._column(f"lag({value}, {step}) over ()", is_lag=True)
             gone += step
         return value
 
@@ -381,57 +303,77 @@ class WindowLanes:
             value = value.transform(self._apart)
         if isinstance(value, exp.Column) and not value.table:
             return self._lanes[value.name]
-        if isinstance(value, exp.Case) and len(value.args["ifs"]) == 1 and not value.args.get("default"):
-            (branch,) = value.args["ifs"]
-            if self._facts.holds_from(branch.this) and is_arithmetic(branch.args["true"]):
-                # DuckDB computes what is in a branch on parts of vectors, which takes longer than on whole ones
-                held, inner = self._rows(branch.this), self._rows(branch.args["true"])
-                return self._each(lambda j: f"case when {held[j]} then {inner[j]} end")
+        return self._from_some_bar_on(value) or self._row_by_row(value)
+
+    def _from_some_bar_on(self, value: exp.Expr) -> Lanes | None:
+        """What is null up to some bar, and arithmetic from there on; None: the expression is not of that kind.
+
+        DuckDB computes what is in a branch on parts of vectors, which takes longer than on whole ones.
+        """
+        if not isinstance(value, exp.Case) or len(value.args["ifs"]) != 1 or value.args.get("default"):
+            return None
+        (branch,) = value.args["ifs"]
+        if value.this or self._facts.holds_from(branch.this) is None or not is_arithmetic(branch.args["true"]):
+            return None
+        held, given = self._rows(branch.this), self._rows(branch.args["true"])
+        cases = (f"case when {held[j]} then {given[j]} end" for j in range(LANES))
+        return tuple(self._column(case, is_plain=False) for case in cases)  # the branch stays a column
+
+    def _row_by_row(self, value: exp.Expr) -> Lanes:
+        """An expression with each lane's columns for the panel's."""
+        if "\x02" in value.sql("duckdb", copy=False):
+            raise NotByLanesError
         read: set[str] = set()
 
-        def token(node: exp.Expr) -> exp.Expr:
-            if (bar := self._facts.holds_from(node)) is not None:
-                held = f">={bar}"
-                self._lanes[held] = tuple(f"{BEFORE} >= {bar - j - 1}" if bar > j + 1 else "true" for j in range(LANES))
-                node = exp.column(held)
-            if isinstance(node, exp.Anonymous) and node.name.lower() == "null_as_nan":
-                argument = node.expressions[0]
-                if isinstance(argument, exp.Column) and self._facts.whole.get(argument.name):
-                    node = argument
+        def marked(node: exp.Expr) -> exp.Expr:
+            node = self._simpler(node)
             if not isinstance(node, exp.Column):
                 return node
             owner = node.table or node.name  # or a field of a struct
             read.add(owner)
-            marked = exp.Identifier(this=f"\x02{owner}\x02", quoted=False)
-            return exp.column(node.name, table=marked) if node.table else exp.column(marked)
+            token = exp.Identifier(this=f"\x02{owner}\x02", quoted=False)
+            return exp.column(node.name, table=token) if node.table else exp.column(token)
 
-        if "\x02" in value.sql("duckdb", copy=False):
-            raise NotByLanesError
-        tokens = value.transform(token)
-        text = tokens.sql("duckdb", copy=False)
-        plain = not any(mark in text for mark in "'\"") and not any(
-            isinstance(node, exp.Anonymous) or (isinstance(node, exp.Column) and node.table) for node in tokens.walk()
+        template = value.transform(marked)
+        text = template.sql("duckdb", copy=False)
+        named = (one for one in template.walk() if isinstance(one, exp.Anonymous | exp.Column))
+        is_plain = not re.search("['\"]", text) and not any(
+            isinstance(one, exp.Anonymous) or one.table for one in named
         )
 
         def at(j: int) -> str:
-            written = _TOKEN.sub(lambda name: self._lanes[name[1]][j], text)
             reads = {found for name in read for found in _READ.findall(self._lanes[name][j])}
-            return self._column(written, reads, is_plain=plain)
+            return self._column(_TOKEN.sub(lambda name: self._lanes[name[1]][j], text), reads, is_plain=is_plain)
 
         return tuple(at(j) for j in range(LANES))
+
+    def _simpler(self, node: exp.Expr) -> exp.Expr:
+        """The same value with less to compute."""
+        if (bar := self._facts.holds_from(node)) is not None:
+            holds = f"from bar {bar} on"
+            self._lanes[holds] = tuple(f"({BEFORE} >= {bar - j - 1})" if bar > j + 1 else "true" for j in range(LANES))
+            return exp.column(holds)
+        if isinstance(node, exp.Anonymous) and node.name.lower() == "null_as_nan":
+            (argument,) = node.expressions
+            if isinstance(argument, exp.Column) and self._facts.whole.get(argument.name):
+                return argument
+        return node
 
     def _each(self, text: Callable[[int], str]) -> Lanes:
         return tuple(self._column(text(j)) for j in range(LANES))
 
-    def _column(self, text: str, reads: set[str] | None = None, *, is_plain: bool = True) -> str:
-        """The column of an expression, the same one for the same expression."""
+    def _column(self, text: str, reads: Set[str] | None = None, *, is_plain: bool = True, is_lag: bool = False) -> str:
+        """The column of an expression, the same one for the same expression; a constant is written where it is used.
+
+        Args:
+            reads: columns that it reads; None: all it seems to name.
+        """
         if _READ.fullmatch(text):
             return text
-        if not _READ.search(text):
+        if not _READ.search(text) and is_plain:
             return f"({text})"
         if text not in self._names:
             name = self._names[text] = f"c{len(self._names) + 1}"
-            is_lag = reads is None and text.endswith(" over ()")
             found = frozenset(_READ.findall(text) if reads is None else reads)
             self.columns[name] = Column(text, found, has_window=is_lag, is_lag=is_lag, is_plain=is_plain)
         return self._names[text]

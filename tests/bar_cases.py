@@ -79,7 +79,7 @@ def bar_relation(con: duckdb.DuckDBPyConnection, name: str, cases: dict[str, Bar
         con.unregister("rows_given")
 
 
-def panel_by_lags(con: duckdb.DuckDBPyConnection, entries: list[PanelEntry], source: str) -> pa.Table | None:
+def panel_in_lanes(con: duckdb.DuckDBPyConnection, entries: list[PanelEntry], source: str) -> pa.Table | None:
     """The panel over rows in order, on connections side by side; None: it is not made for that."""
     asked = panel_in_order(entries, source, [])
     if asked is None:

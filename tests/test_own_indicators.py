@@ -6,7 +6,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
-from bar_cases import awkward_bars, bar_relation, panel_by_lags
+from bar_cases import awkward_bars, bar_relation, panel_in_lanes
 from conftest import MORNING
 
 from alchemiser_duck import CachedMarketDataAdapter, Settings
@@ -15,7 +15,7 @@ from alchemiser_duck.errors import BadParameter
 from alchemiser_duck.indicator_panel import newest_panel, panel
 from alchemiser_duck.sql_catalog import IndicatorCall, PanelEntry, SqlFile, built_in_files
 
-BY_LAGS = {
+BY_LANES = {
     "a row by itself": """select symbol, timestamp, open / close as a, abs(close - open) as b, sign(close - open) as c,
         floor(close) as d, volume % 7 as e, volume // 1000 as f, close ^ 2 as g, -close + 1 - 2 * 3 as h,
         close between 1 and 50 as i, nullif(volume, 1000) is null as j, case when close > open then 'up' end as k,
@@ -157,18 +157,18 @@ def as_it_stands(con: duckdb.DuckDBPyConnection, one: PanelEntry) -> pa.Table:
 
 
 @pytest.mark.parametrize("n", [1, 5, 20])
-@pytest.mark.parametrize("body", [*BY_LAGS, *BY_WINDOWS])
+@pytest.mark.parametrize("body", [*BY_LANES, *BY_WINDOWS])
 def test_a_chain_is_taken_apart(con: duckdb.DuckDBPyConnection, body: str, n: int) -> None:
     """Types, nulls and values are those of the author's text; on all rows and on the newest."""
-    one = own(con, (BY_LAGS | BY_WINDOWS)[body], n)
+    one = own(con, (BY_LANES | BY_WINDOWS)[body], n)
     expected = as_it_stands(con, one)
     text = panel([one], "cut", [])
     assert "joined" not in text
     assert_same(con.execute(f"from ({text}) order by symbol, timestamp").to_arrow_table(), expected)
-    by_lags = panel_by_lags(con, [one], "cut")
-    assert (by_lags is not None) == (body in BY_LAGS)
-    if by_lags is not None:
-        assert_same(by_lags, expected)
+    in_lanes = panel_in_lanes(con, [one], "cut")
+    assert (in_lanes is not None) == (body in BY_LANES)
+    if in_lanes is not None:
+        assert_same(in_lanes, expected)
     last = con.sql("from expected qualify row_number() over (partition by symbol order by timestamp desc) = 1")
     for symbols in (None, sorted(set(expected["symbol"].to_pylist()))):
         newest = con.execute(f"from ({newest_panel([one], 'cut', [], symbols)}) order by symbol").to_arrow_table()
@@ -179,12 +179,12 @@ def test_a_chain_is_taken_apart(con: duckdb.DuckDBPyConnection, body: str, n: in
 def test_anything_else_is_run_as_it_stands(con: duckdb.DuckDBPyConnection, body: str) -> None:
     one = own(con, AS_THEY_STAND[body], 5)
     assert "joined" in panel([one], "cut", [])
-    assert panel_by_lags(con, [one], "cut") is None
+    assert panel_in_lanes(con, [one], "cut") is None
 
 
 @pytest.mark.parametrize("ctes", [100, 450])
 def test_long_chains_are_taken_apart_as_far_as_they_can_be(con: duckdb.DuckDBPyConnection, ctes: int) -> None:
-    """Nested in each other as expressions; what is too deep for lags goes by windows."""
+    """Nested in each other as expressions; what is too deep for lanes goes by windows."""
     chain = ", ".join(
         f"a{number} as (select symbol, timestamp, {value} as x from {read})"
         for number, (value, read) in enumerate([("close", "SOURCE"), *(("x / 2 + 1", f"a{n}") for n in range(ctes))])
@@ -193,10 +193,10 @@ def test_long_chains_are_taken_apart_as_far_as_they_can_be(con: duckdb.DuckDBPyC
     one = own(con, f"with {chain} select symbol, timestamp, {mean} from a{ctes}", 5)
     expected = as_it_stands(con, one)
     assert_same(con.execute(f"from ({panel([one], 'cut', [])}) order by symbol, timestamp").to_arrow_table(), expected)
-    by_lags = panel_by_lags(con, [one], "cut")
-    assert by_lags is not None or ctes == 450
-    if by_lags is not None:
-        assert_same(by_lags, expected)
+    in_lanes = panel_in_lanes(con, [one], "cut")
+    assert in_lanes is not None or ctes == 450
+    if in_lanes is not None:
+        assert_same(in_lanes, expected)
 
 
 def with_own(settings: Settings, path: Path, text: str) -> CachedMarketDataAdapter:

@@ -1,19 +1,21 @@
 """Several indicators side by side: the same numbers as each by itself, from one scan and few windows."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
-from bar_cases import awkward_bars, bar_relation, panel_by_lags
+from bar_cases import awkward_bars, bar_relation, panel_in_lanes
 from references import references
 
 from alchemiser_duck import CachedMarketDataAdapter, side_by_side
 from alchemiser_duck.errors import BadParameter, UnknownIndicator
 from alchemiser_duck.indicator_chains import columns
 from alchemiser_duck.indicator_panel import newest_panel, panel
-from alchemiser_duck.side_by_side import InOrder, run
+from alchemiser_duck.side_by_side import LANES, InOrder, run
 from alchemiser_duck.sql_catalog import IndicatorCall, PanelEntry, built_in_files, indicator_files
 from alchemiser_duck.sql_text import literal, literal_list
 
@@ -93,16 +95,16 @@ BY_WINDOWS = AS_THEY_STAND | {
     *("avgdev", "cci"),
     "max_drawdown",
 }
-"""built-in indicators with a window that lags do not give: regressions, lists, frames of a varying length"""
+"""built-in indicators with a window that lanes do not give: regressions, lists, frames of a varying length"""
 
 
 @pytest.mark.parametrize("bars", [None, 2, 29])
 @pytest.mark.parametrize("n", [3, 14])
 @pytest.mark.parametrize("hole", [10**9, 97], ids=["complete", "with missing values"])
-def test_lags_over_sorted_rows_equal_windows(
+def test_lanes_of_sorted_rows_equal_windows(
     con: duckdb.DuckDBPyConnection, n: int, bars: int | None, hole: int
 ) -> None:
-    """The same values and nulls from a few lags each as from frames, for histories of every length."""
+    """The same values and nulls from lanes as from frames, for histories of every length."""
     numbered = "select *, row_number() over (partition by symbol order by timestamp) as number from cases"
     kept = ", ".join(f"case when number % {hole} > 0 then {name} end as {name}" for name in ("high", "close", "volume"))
     con.execute(
@@ -112,7 +114,7 @@ def test_lags_over_sorted_rows_equal_windows(
     by_windows = set()
     for name in sorted(FILES):
         one = entry(name, n)
-        rows = panel_by_lags(con, [one], "cut")
+        rows = panel_in_lanes(con, [one], "cut")
         if rows is None:
             by_windows.add(name)
             continue
@@ -126,18 +128,42 @@ def test_lags_over_sorted_rows_equal_windows(
     assert by_windows == BY_WINDOWS
 
 
-@pytest.mark.parametrize("sizes", [[], [1], [7], [3, 1], [1, 9, 1], [50, 1], [1, 50], [2] * 40])
+def rows_again(*columns: str, more: str = "") -> InOrder:
+    """What gives the rows as the blocks have them, each with its `bar_number`."""
+    lanes = [
+        {name: side_by_side.lane(place, j) for place, name in enumerate(columns)}
+        | {"bar_number": f"before + {j + 1}", "is_bar": f"{j} < bars"}
+        for j in range(LANES)
+    ]
+    bars = ", ".join("{" + ", ".join(f"'{name}': {column}" for name, column in lane.items()) + "}" for lane in lanes)
+    unnested = f"select symbol, before, unnest([{bars}]) as bar from rows_in_order"
+    text = f"select symbol, bar.* exclude (is_bar){more} from ({unnested}) where bar.is_bar"
+    return InOrder("", columns, lambda *_: text)
+
+
+def as_rows(asked: InOrder, rows: pa.Table) -> pa.Table:
+    con = duckdb.connect(":memory:", config={"threads": 1})
+    con.execute("set global timezone = 'UTC'")
+    return con.from_arrow(run(asked, rows, con.cursor)).to_arrow_table()
+
+
+@pytest.mark.parametrize("sizes", [[], [1], [7], [4, 8], [3, 1], [1, 9, 1], [50, 1], [1, 50], [2] * 40])
 def test_parts_are_of_whole_symbols(sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the symbols' sizes are, every row is in one part, and each part begins with a symbol's first bar."""
     monkeypatch.setattr(side_by_side, "ROWS_IN_A_PART", 1)
     symbols = [f"S{number:02}" for number, size in enumerate(sizes) for _ in range(size)]
     rows = pa.table({"symbol": pa.array(symbols, pa.string()), "timestamp": pa.array(range(len(symbols)), pa.int64())})
-    asked = InOrder("", lambda most_bars, _: f"select *, {most_bars} as most, lag(bar_number) over () as before "
-                    "from rows_in_order")  # fmt: skip
-    result = run(asked, rows, duckdb.connect(":memory:", config={"threads": 1}).cursor)
+    told = []
+    asked = rows_again("timestamp", more=", lag(bar.bar_number) over () as before")
+
+    def query(most_bars: int, whole: Mapping[str, bool]) -> str:
+        told.append((most_bars, whole))
+        return asked.query(most_bars, whole)
+
+    result = as_rows(replace(asked, query=query), rows)
     assert result.select(["symbol", "timestamp"]).equals(rows)
     assert result["bar_number"].to_pylist() == [number + 1 for size in sizes for number in range(size)]
-    assert set(result["most"].to_pylist()) == ({max(sizes)} if sizes else set())
+    assert told == [(max(sizes, default=1), {"symbol": False, "timestamp": False})]
     begun = [
         number for number, before in zip(result["bar_number"], result["before"], strict=True) if not before.is_valid
     ]
@@ -157,7 +183,7 @@ def test_rows_come_by_symbol_and_time(order: str, symbols: int) -> None:
         from (select unnest(range(100_000)) as number) order by {order}
         """
     ).to_arrow_table()
-    result = run(InOrder("", lambda *_: "from rows_in_order"), rows, con.cursor).drop_columns("bar_number")
+    result = as_rows(rows_again("timestamp", "number", "year", "close"), rows).drop_columns("bar_number")
     expected = con.sql("from rows order by symbol, timestamp").to_arrow_table()
     assert result.select(expected.column_names).equals(expected)
 
@@ -166,14 +192,14 @@ def test_sums_of_floats_are_of_doubles() -> None:
     """As DuckDB's own are, whatever the columns of a user's relation."""
     con = duckdb.connect(":memory:", config={"threads": 1})
     rows = con.sql("select 'A' as symbol, range as timestamp, (16777216 + range)::float as close from range(3)")
-    asked = InOrder("", lambda *_: "select symbol, timestamp, close + 1 as more from rows_in_order")
-    assert run(asked, rows.to_arrow_table(), con.cursor)["more"].to_pylist() == [16777217.0, 16777217.0, 16777219.0]
+    asked = rows_again("timestamp", "close", more=", bar.close + 1 as more")
+    assert as_rows(asked, rows.to_arrow_table())["more"].to_pylist() == [16777217.0, 16777217.0, 16777219.0]
 
 
 def test_rows_without_a_symbol_or_a_time_come_last() -> None:
     con = duckdb.connect(":memory:", config={"threads": 1})
     rows = con.sql("from (values ('B', 2), (null, 1), ('A', null), ('A', 5), ('B', 1)) as rows(symbol, timestamp)")
-    result = run(InOrder("", lambda *_: "from rows_in_order"), rows.to_arrow_table(), con.cursor)
+    result = as_rows(rows_again("timestamp"), rows.to_arrow_table())
     given = list(zip(*(result[name].to_pylist() for name in ("symbol", "timestamp", "bar_number")), strict=True))
     assert given == [("A", 5, 1), ("A", None, 2), ("B", 1, 1), ("B", 2, 2), (None, 1, 1)]
 
