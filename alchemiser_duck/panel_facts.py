@@ -48,46 +48,62 @@ class PanelFacts:
                 return self._missing_in[x.name]
             case exp.Column():
                 return 0 if x.name == BAR_NUMBER or x.name in self.whole else None
-            case exp.Window() if isinstance(x.this, exp.RowNumber):
-                return 0
-            case exp.Window() if isinstance(x.this, exp.Lag) and not x.this.args.get("default"):
-                missing = self.missing(x.this.this)
-                return None if missing is None else missing + lag_rows(x.this)
-            case exp.Literal():
-                return 0
-            case exp.Anonymous() if x.name.lower() == "null_as_nan":
-                return 0
-            case exp.Paren():
+            case exp.Window():
+                return self._missing_of_window(x.this)
+            case exp.Paren() | exp.Neg() | exp.Abs():
                 return self.missing(x.this)
             case exp.Add() | exp.Sub() | exp.Mul() | exp.Div():
-                left, right = self.missing(x.left), self.missing(x.right)
-                return None if left is None or right is None else max(left, right)
-        return None
+                return self._most_missing(x.left, x.right)
+            case exp.Case() if x.args.get("default"):
+                return self._most_missing(x.args["default"], *(branch.args["true"] for branch in x.args["ifs"]))
+        never = isinstance(x, exp.Literal) or (isinstance(x, exp.Anonymous) and x.name.lower() == "null_as_nan")
+        return 0 if never else None
+
+    def _missing_of_window(self, function: exp.Expr) -> int | None:
+        if isinstance(function, exp.Lag) and not function.args.get("default"):
+            missing = self.missing(function.this)
+            return None if missing is None else missing + lag_rows(function)
+        return 0 if isinstance(function, exp.RowNumber) else None
+
+    def _most_missing(self, *values: exp.Expr) -> int | None:
+        counts = [self.missing(value) for value in values]
+        return None if None in counts else max(count for count in counts if count is not None)
 
     def holds_from(self, condition: exp.Expr) -> int | None:
         """The bar from which on the condition holds, and before which it does not; None: it is not of that kind."""
-        match condition:
-            case exp.Paren():
-                return self.holds_from(condition.this)
-            case exp.GTE() | exp.GT() | exp.EQ() if (value := self._counted(condition.left)) is not None:
-                least = whole_number(condition.right)
-                bars, most = value
-                if least is None or (isinstance(condition, exp.EQ) and least != most):
-                    return None
-                least += isinstance(condition, exp.GT)
-                return None if least < 1 or (most is not None and least > most) else least + bars
+        condition = condition.unnest()
+        if not isinstance(condition, exp.GTE | exp.GT | exp.EQ):
+            return None
+        value, least = condition.left.unnest(), whole_number(condition.right)
+        if isinstance(value, exp.Sub):
+            less = whole_number(value.right)
+            value, least = value.left.unnest(), None if less is None or least is None else least + less
+        counted = self._counted(value)
+        if counted is None or least is None:
+            return None
+        bars, most = counted
+        least += isinstance(condition, exp.GT)
+        if least < 1 or (isinstance(condition, exp.EQ) and least != most) or (most is not None and least > most):
+            return None
+        return least + bars
+
+    def fails_from(self, condition: exp.Expr) -> int | None:
+        """The bar from which on the condition does not hold, and before which it does; None: it is not of that kind."""
+        condition = condition.unnest()
+        if isinstance(condition, exp.LTE):
+            return self.holds_from(exp.GT(this=condition.left, expression=condition.right))
+        if isinstance(condition, exp.LT):
+            return self.holds_from(exp.GTE(this=condition.left, expression=condition.right))
         return None
 
     def _counted(self, x: exp.Expr) -> tuple[int, int | None] | None:
         """(bars, most): the column is the bar's number less so many bars, at least 0 and `most` at most."""
-        made = self.panel.get(x.name) if isinstance(x, exp.Column) and not x.table else None
-        if isinstance(x, exp.Column) and x.name == BAR_NUMBER:
-            return 0, None
-        if not isinstance(made, exp.Window) or not runs_by_symbol_in_time(made):
+        if not isinstance(x, exp.Column) or x.table:
             return None
-        if isinstance(made.this, exp.RowNumber):
-            return 0, None
-        if not isinstance(made.this, exp.Count) or not isinstance(made.this.this, exp.Expr):
+        made = self.panel.get(x.name)
+        if x.name == BAR_NUMBER or (isinstance(made, exp.Window) and isinstance(made.this, exp.RowNumber)):
+            return (0, None) if made is None or _is_in_order(made) else None
+        if not isinstance(made, exp.Window) or not isinstance(made.this, exp.Count) or not _is_in_order(made):
             return None
         missing = 0 if isinstance(made.this.this, exp.Star) else self.missing(made.this.this)
         try:
@@ -105,7 +121,7 @@ class PanelFacts:
             for branch in value.args["ifs"]:
                 self._note_reads(branch.this, bar)
                 self._note_reads(branch.args["true"], max(bar, self._holds_only_from(branch.this)))
-                bar = max(bar, self._fails_before(branch.this))
+                bar = max(bar, self.fails_from(branch.this) or 1)
             if value.args.get("default"):
                 self._note_reads(value.args["default"], bar)
         else:
@@ -114,23 +130,14 @@ class PanelFacts:
 
     def _holds_only_from(self, condition: exp.Expr) -> int:
         """A bar before which the condition does not hold."""
-        match condition:
-            case exp.Paren():
-                return self._holds_only_from(condition.this)
-            case exp.And():
-                return max(self._holds_only_from(condition.left), self._holds_only_from(condition.right))
+        condition = condition.unnest()
+        if isinstance(condition, exp.And):
+            return max(self._holds_only_from(condition.left), self._holds_only_from(condition.right))
         return self.holds_from(condition) or 1
 
-    def _fails_before(self, condition: exp.Expr) -> int:
-        """The bar from which on the condition does not hold, where it holds before it; otherwise 1."""
-        match condition:
-            case exp.Paren():
-                return self._fails_before(condition.this)
-            case exp.LTE():
-                return self.holds_from(exp.GT(this=condition.left, expression=condition.right)) or 1
-            case exp.LT():
-                return self.holds_from(exp.GTE(this=condition.left, expression=condition.right)) or 1
-        return 1
+
+def _is_in_order(window: exp.Expr) -> bool:
+    return isinstance(window, exp.Window) and runs_by_symbol_in_time(window)
 
 
 def is_arithmetic(value: exp.Expr) -> bool:

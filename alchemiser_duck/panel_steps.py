@@ -80,7 +80,7 @@ def selects(columns: Mapping[str, Column], wanted: Set[str]) -> list[dict[str, C
     kept: dict[str, Column] = {}
     levels: dict[str, Level] = {}
     named = {name: Counter(_OURS.findall(column.text)) for name, column in columns.items()}
-    left = sum(named.values(), Counter[str]())
+    left = Counter(name for times in named.values() for name in times.elements())
     for name, column in columns.items():
         parts = {}
         if column.is_plain and not column.has_window:

@@ -256,13 +256,11 @@ class WindowLanes:
             raise NotByLanesError
         x, number, seed_bars, q = (f"({argument.sql('duckdb')})" for argument in arguments)
         x = x if self._facts.missing(arguments[0]) == 0 else f"coalesce({x}, 0)"
-        weighted = self._rows(
-            _parsed(
-                f"case when {number} >= {seed_bars} then {x} "
-                f"when {number} >= 1 then {x} / pow({q}, {seed_bars} - {number}) else 0 end"
-            )
+        weighted = _parsed(
+            f"case when {number} >= {seed_bars} then {x} "
+            f"when {number} >= 1 then {x} / pow({q}, {seed_bars} - {number}) else 0 end"
         )
-        return self._sum(weighted, Extent(None), q)
+        return self._sum(self._rows(weighted), Extent(None), q)
 
     def _frames(self, single: Iterable[tuple[str, ...]], extent: Extent, both: Both) -> Iterator[tuple[str, ...]]:
         """What is computed over each lane's frame, from what it is over one row.
