@@ -14,7 +14,7 @@ import sqlglot
 from sqlglot import exp
 
 from alchemiser_duck.indicator_chains import SOURCE, NotAChainError, Step, chain
-from alchemiser_duck.panel_facts import BAR_NUMBER, PanelFacts
+from alchemiser_duck.panel_facts import PanelFacts
 from alchemiser_duck.panel_steps import Column, select_texts
 from alchemiser_duck.side_by_side import BEFORE, LANES
 from alchemiser_duck.sql_catalog import BARS_BEFORE, KEYS, PanelEntry
@@ -98,7 +98,7 @@ def _selected(
 
 @dataclass(frozen=True)
 class PanelInOrder:
-    """A panel over rows that are sorted once: every window is made of lags, which keep them in order."""
+    """A panel over rows that are sorted once: every window is computed in lanes, which keeps them in order."""
 
     rows: str
     """the SELECT of what it reads of the source, in any order"""
@@ -167,7 +167,7 @@ class _Value:
         return f"{column if self.type is None else f'cast({column} as {self.type})'} as {identifier(self.label)}"
 
 
-_TAKEN = re.compile(rf"c\d+|{BARS_BEFORE}|{BAR_NUMBER}|.*\W.*|\d.*", re.IGNORECASE | re.DOTALL)
+_TAKEN = re.compile(rf"c\d+|{BARS_BEFORE}|.*\W.*|\d.*", re.IGNORECASE | re.DOTALL)
 """Columns of a source that would not be told from ours."""
 
 

@@ -6,9 +6,6 @@ from sqlglot import exp
 
 from alchemiser_duck.window_aggregates import frame_bounds, runs_by_symbol_in_time
 
-BAR_NUMBER = "bar_number"
-"""The column with a row's number within its symbol, from 1."""
-
 
 class NotCountedError(Exception):
     """The rows of a frame, or of a lag, are not given as a number."""
@@ -47,7 +44,7 @@ class PanelFacts:
                     self._missing_in[x.name] = self.missing(self.panel[x.name])
                 return self._missing_in[x.name]
             case exp.Column():
-                return 0 if x.name == BAR_NUMBER or x.name in self.whole else None
+                return 0 if x.name in self.whole else None
             case exp.Window():
                 return self._missing_of_window(x.this)
             case exp.Paren() | exp.Neg() | exp.Abs():
@@ -98,12 +95,12 @@ class PanelFacts:
 
     def _counted(self, x: exp.Expr) -> tuple[int, int | None] | None:
         """(bars, most): the column is the bar's number less so many bars, at least 0 and `most` at most."""
-        if not isinstance(x, exp.Column) or x.table:
+        made = self.panel.get(x.name) if isinstance(x, exp.Column) and not x.table else None
+        if not isinstance(made, exp.Window) or not runs_by_symbol_in_time(made):
             return None
-        made = self.panel.get(x.name)
-        if x.name == BAR_NUMBER or (isinstance(made, exp.Window) and isinstance(made.this, exp.RowNumber)):
-            return (0, None) if made is None or _is_in_order(made) else None
-        if not isinstance(made, exp.Window) or not isinstance(made.this, exp.Count) or not _is_in_order(made):
+        if isinstance(made.this, exp.RowNumber):
+            return 0, None
+        if not isinstance(made.this, exp.Count):
             return None
         missing = 0 if isinstance(made.this.this, exp.Star) else self.missing(made.this.this)
         try:
@@ -134,10 +131,6 @@ class PanelFacts:
         if isinstance(condition, exp.And):
             return max(self._holds_only_from(condition.left), self._holds_only_from(condition.right))
         return self.holds_from(condition) or 1
-
-
-def _is_in_order(window: exp.Expr) -> bool:
-    return isinstance(window, exp.Window) and runs_by_symbol_in_time(window)
 
 
 def is_arithmetic(value: exp.Expr) -> bool:

@@ -13,7 +13,7 @@ import sqlglot
 from sqlglot import exp
 
 from alchemiser_duck.lane_frames import Both, Extent, Frame, LaneFrames
-from alchemiser_duck.panel_facts import BAR_NUMBER, NotCountedError, PanelFacts, frame_rows, is_arithmetic, lag_rows
+from alchemiser_duck.panel_facts import NotCountedError, PanelFacts, frame_rows, is_arithmetic, lag_rows
 from alchemiser_duck.panel_steps import Column, select_texts
 from alchemiser_duck.side_by_side import BEFORE, BLOCK_KEYS, LANES, lane
 from alchemiser_duck.sql_linter import function_name
@@ -61,7 +61,7 @@ class WindowLanes:
         self._names: dict[str, str] = {}
         self._facts = facts
         self._lanes = {name: tuple(lane(place, j) for j in range(LANES)) for place, name in enumerate(sources)}
-        self._lanes[BAR_NUMBER] = tuple(f"({BEFORE} + {j + 1})" for j in range(LANES))
+        self._bar_numbers = tuple(f"({BEFORE} + {j + 1})" for j in range(LANES))
         self._most_blocks = 1 << (-(-most_bars // LANES) - 1).bit_length()
 
     def add(self, name: str) -> None:
@@ -102,7 +102,7 @@ class WindowLanes:
         if isinstance(function, exp.Filter):
             function, condition = function.this, function.expression.this
         if isinstance(function, exp.RowNumber):
-            return self._lanes[BAR_NUMBER]
+            return self._bar_numbers
         if isinstance(function, exp.Lag):
             if function.args.get("default") or condition:
                 raise NotByLanesError
@@ -160,8 +160,7 @@ class WindowLanes:
         if missing is None:
             lanes = self._rows(x)
             return self._sum(self._each(lambda j: f"case when {lanes[j]} is null then 0 else 1 end"), extent)
-        bars = self._lanes[BAR_NUMBER]
-        some = [f"greatest({bars[j]} - {missing}, 0)" if missing else bars[j] for j in range(LANES)]
+        some = [f"greatest({bar} - {missing}, 0)" if missing else bar for bar in self._bar_numbers]
 
         def at(j: int) -> str:
             if rows is None:

@@ -253,7 +253,7 @@ def test_columns_are_named_after_what_was_asked(adapter: CachedMarketDataAdapter
 
 @pytest.mark.parametrize("start", [None, "2012-07-02", "2025-07-01"])
 def test_all_symbols_give_what_each_gives_alone(adapter: CachedMarketDataAdapter, start: str | None) -> None:
-    """A universe goes by lags over sorted rows, on every core; a few symbols go by windows."""
+    """A universe goes by lanes of sorted rows, on every core; a few symbols go by windows."""
     asked = {"rsi": {}, "sma": [{"n": 3}, {"n": 200}], "bbands": {}, "current_price": {}}
     every = adapter.indicators_table(asked, start=start).to_arrow_table()
     symbols = sorted(set(every["symbol"].to_pylist()))
