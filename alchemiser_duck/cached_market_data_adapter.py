@@ -458,10 +458,12 @@ class CachedMarketDataAdapter:
                 def in_range(most_bars: int, whole: Mapping[str, bool]) -> str:
                     return f"from ({in_order.query(most_bars, whole, counted=counted)}){where(times)}"
 
-                return InOrder(in_order.rows, in_order.columns, in_range)
+                beside = in_order.beside and f"from ({in_order.beside}){where(times)}"
+                names = [*KEYS, *in_order.labels, *([BARS_BEFORE] if counted else [])]
+                return InOrder(in_order.rows, in_order.columns, in_range, beside, names)
             # counting bars costs a sort of all columns: only where something asks for the count
-            count = "row_number() over (partition by symbol order by timestamp) - 1" if counted else "null::bigint"
-            numbered = f"select *, {count} as {BARS_BEFORE} from ({query(some)}){where(_symbol_condition(some))}"
+            number = "row_number() over (partition by symbol order by timestamp) - 1" if counted else "null::bigint"
+            numbered = f"select *, {number} as {BARS_BEFORE} from ({query(some)}){where(_symbol_condition(some))}"
             return f"select * from ({numbered}){where(times)} order by symbol, timestamp"
 
         since = self._since(first, wanted, source) if first else None

@@ -39,7 +39,7 @@ from alchemiser_duck.lake_objects import RELATIONS, WIDE, LakeObjects, LakeRead,
 from alchemiser_duck.object_versions import TornRead, Wanted
 from alchemiser_duck.result_memory import SCHEMA, ResultMemory
 from alchemiser_duck.settings import Settings
-from alchemiser_duck.side_by_side import InOrder
+from alchemiser_duck.side_by_side import InOrder, widened
 from alchemiser_duck.side_by_side import run as run_side_by_side
 from alchemiser_duck.sql_catalog import SqlFile, built_in_files, files_named_in, sql_root, user_files
 from alchemiser_duck.sql_text import Scalar, identifier, literal, literal_array
@@ -273,12 +273,25 @@ class DuckDBSession:
     def _run_in_order(
         self, asked: InOrder, names: str | None, connection: DuckDBPyConnection, *, ranges: bool
     ) -> DuckDBPyRelation:
+        def rows_of(query: str) -> "pa.Table":
+            if not ranges:
+                return connection.sql(query).to_arrow_table()
+            rows = self._result(connection, query, None, ranges=ranges).to_arrow_table()
+            connection.execute("drop table result")
+            return rows
+
         with translated(self._settings):
-            if ranges:
-                rows = self._result(connection, asked.rows, None, ranges=ranges).to_arrow_table()
-            else:
-                rows = connection.sql(asked.rows).to_arrow_table()
-            return connection.from_arrow(run_side_by_side(asked, rows, lambda: self._stream(names)))
+            result = run_side_by_side(asked, rows_of(asked.rows), lambda: self._stream(names))
+            if asked.beside:
+                more = rows_of(asked.beside)
+                listed = ", ".join(map(identifier, asked.names))
+                if both := widened(result, more):
+                    return connection.from_arrow(both.select(asked.names))
+                connection.register("in_lanes", result)
+                connection.register("beside_them", more)
+                joined = "in_lanes left join beside_them using (symbol, timestamp)"
+                result = connection.sql(f"select {listed} from {joined} order by symbol, timestamp").to_arrow_table()
+            return connection.from_arrow(result)
 
     def _result(
         self, connection: DuckDBPyConnection, query: str, parameters: Parameters, *, ranges: bool

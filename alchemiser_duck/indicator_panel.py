@@ -104,6 +104,10 @@ class PanelInOrder:
     """the SELECT of what it reads of the source, in any order"""
     columns: Sequence[str]
     """those of the rows that blocks have lanes of; the timestamp comes first"""
+    beside: str | None
+    """the SELECT of what is not computed in lanes, for each of the rows; None: everything is"""
+    labels: Sequence[str]
+    """the columns of all, in the order in which they were asked for"""
     _levels: "_Levels"
     _values: "Sequence[_Value]"
 
@@ -141,16 +145,30 @@ class PanelInOrder:
 
 
 def panel_in_order(entries: Sequence[PanelEntry], source: str, conditions: Sequence[str]) -> PanelInOrder | None:
-    """The panel of `panel` for rows that are sorted first; None: one of the indicators is not made for that."""
+    """The panel of `panel` for rows that are sorted first; None: none of the indicators is made for that."""
+    if in_order := _in_order(entries, entries, source, conditions):
+        return in_order
+    able = [entry for entry in entries if _in_order([entry], [entry], source, conditions)]
+    return _in_order(entries, able, source, conditions) if able else None
+
+
+def _in_order(
+    entries: Sequence[PanelEntry], in_lanes: Sequence[PanelEntry], source: str, conditions: Sequence[str]
+) -> PanelInOrder | None:
+    """The panel with some of the entries in lanes, and the others beside them; None: those are not made for lanes."""
     levels = _Levels()
     try:
-        values = [value for entry in entries for value in levels.add(entry, source)]
+        values = [value for entry in in_lanes for value in levels.add(entry, source)]
         more = levels.sources(levels.wanted) - set(KEYS)
         columns = ["timestamp", *(["symbol"] if levels.reads_names() else []), *sorted(more)]
         levels.by_lanes(columns, most_bars=1, whole={})
     except (NotAChainError, NotByLanesError, RecursionError):  # hundreds of CTEs, one on the other
         return None
-    return PanelInOrder(levels.source_rows(source, conditions, levels.wanted), columns, levels, values)
+    others = [entry for entry in entries if entry not in in_lanes]
+    beside = panel(others, source, conditions) if others else None
+    labels = [label for entry in entries for label in entry.columns.values()]
+    rows = levels.source_rows(source, conditions, levels.wanted)
+    return PanelInOrder(rows, columns, beside, labels, levels, values)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,10 @@ class InOrder:
     query: Callable[[int, Mapping[str, bool]], str]
     """from the rows that a symbol has at most, and the columns without a null (true: they are doubles), to the SELECT
     over `rows_in_order`, the blocks: the symbol's number, the timestamp, …, in the order of the rows"""
+    beside: str | None = None
+    """the SELECT of more columns for the same rows, in any order: symbol, timestamp, …"""
+    names: Sequence[str] = ()
+    """the columns of the result, in this order, where there are some beside"""
 
 
 def lane(place: int, number: int) -> str:
@@ -80,6 +84,24 @@ def run(asked: InOrder, rows: "pa.Table", connect: Callable[[], DuckDBPyConnecti
             return _named(connection.sql(query.result()).to_arrow_table(ROWS_IN_A_BATCH), order.runs.names)
 
         return pa.concat_tables(pool.map(compute, _parts(order.sizes)))
+
+
+def widened(rows: "pa.Table", more: "pa.Table") -> "pa.Table | None":
+    """The rows with more columns beside them; None: those are not of the same rows.
+
+    Args:
+        rows: by symbol and timestamp.
+        more: symbol, timestamp, …, in any order.
+    """
+    more = more.combine_chunks()
+    order = _Order.of(_Runs.of(more["symbol"]), _moments(more["timestamp"].combine_chunks()))
+    more = more.take(_array(order.places(slice(0, len(order.sizes)))))
+    same = more["timestamp"].equals(rows["timestamp"]) and more["symbol"].equals(rows["symbol"].cast("string"))
+    if not same:
+        return None
+    for name in more.column_names[2:]:
+        rows = rows.append_column(name, more[name])
+    return rows
 
 
 @dataclass(frozen=True)

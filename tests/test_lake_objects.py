@@ -367,7 +367,7 @@ def test_an_object_that_is_no_parquet_is_refused_by_name(
 
 def test_a_universe_over_httpfs_gives_the_same(many_row_groups: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Too much to fetch: DuckDB reads ranges of the lake, and lanes compute the same from them."""
-    asked = {"sma": {"n": 20}, "rsi": {}}
+    asked = {"linearreg": {}, "sma": {"n": 20}, "rsi": {}}
     expected = at(many_row_groups).indicators_table(asked).fetchall()
     monkeypatch.setattr("alchemiser_duck.cached_market_data_adapter.WIDE", -1)
     adapter = at(many_row_groups)

@@ -222,6 +222,28 @@ def test_what_fails_taken_apart_is_run_as_it_stands(stored_settings: Settings, t
     assert set(by_name.fetchall()) <= set(rows.fetchall())
 
 
+def test_an_indicator_with_other_rows_than_the_bars_is_joined(stored_settings: Settings, tmp_path: Path) -> None:
+    """Each day's row twice, and none of some days: beside what goes by lanes it is what it is by windows."""
+    adapter = with_own(
+        stored_settings,
+        tmp_path / "twice.sql",
+        "-- twice: the close, twice.\n"
+        "create or replace macro twice(n := 5, source := 'bars') as table (select symbol, timestamp, close as twice "
+        "from query_table(source) where close > n union all "
+        "select symbol, timestamp, -close as twice from query_table(source))",
+    )
+    asked = {"twice": {"n": 20}, "sma": {"n": 3}}
+    stored = [symbol for (symbol,) in adapter.sql("select symbol from symbols order by symbol").fetchall()]
+    every = adapter.indicators_table(asked, start="2025-01-02")
+    by_name = adapter.indicators_table(asked, stored[:FEW_SYMBOLS], start="2025-01-02")
+    assert every.columns == by_name.columns == ["symbol", "timestamp", "twice", "sma"]
+    assert every.types == by_name.types
+    rows = by_name.fetchall()
+    assert len(rows) > len({row[:2] for row in rows}) > 100
+    got = [row for row in every.fetchall() if row[0] in stored[:FEW_SYMBOLS]]
+    assert sorted(got) == [(*row[:3], pytest.approx(row[3], rel=1e-10)) for row in sorted(rows)]
+
+
 def test_a_wrong_parameter_is_the_authors_error(stored_settings: Settings, tmp_path: Path) -> None:
     adapter = with_own(
         stored_settings,

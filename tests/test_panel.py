@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
+from itertools import permutations
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -15,7 +17,7 @@ from alchemiser_duck import CachedMarketDataAdapter, side_by_side
 from alchemiser_duck.errors import BadParameter, UnknownIndicator
 from alchemiser_duck.indicator_chains import columns
 from alchemiser_duck.indicator_panel import newest_panel, panel
-from alchemiser_duck.side_by_side import LANES, InOrder, run
+from alchemiser_duck.side_by_side import LANES, InOrder, run, widened
 from alchemiser_duck.sql_catalog import IndicatorCall, PanelEntry, built_in_files, indicator_files
 from alchemiser_duck.sql_text import literal, literal_list
 
@@ -251,10 +253,15 @@ def test_columns_are_named_after_what_was_asked(adapter: CachedMarketDataAdapter
     ]
 
 
+IN_LANES = {"rsi": {}, "sma": [{"n": 3}, {"n": 200}], "bbands": {}, "current_price": {}}
+
+
 @pytest.mark.parametrize("start", [None, "2012-07-02", "2025-07-01"])
-def test_all_symbols_give_what_each_gives_alone(adapter: CachedMarketDataAdapter, start: str | None) -> None:
-    """A universe goes by lanes of sorted rows, on every core; a few symbols go by windows."""
-    asked = {"rsi": {}, "sma": [{"n": 3}, {"n": 200}], "bbands": {}, "current_price": {}}
+@pytest.mark.parametrize("asked", [IN_LANES, {"ma": {}, **IN_LANES, "linearreg": {}, "mom": {}}, {"cci": {}}])
+def test_all_symbols_give_what_each_gives_alone(
+    adapter: CachedMarketDataAdapter, asked: dict[str, Any], start: str | None
+) -> None:
+    """A universe goes by lanes of sorted rows, on every core, and by windows beside them; a few symbols by windows."""
     every = adapter.indicators_table(asked, start=start).to_arrow_table()
     symbols = sorted(set(every["symbol"].to_pylist()))
     alone = adapter.indicators_table(asked, symbols, start=start).to_arrow_table()
@@ -264,6 +271,20 @@ def test_all_symbols_give_what_each_gives_alone(adapter: CachedMarketDataAdapter
     for got, expected in zip(every.columns[2:], alone.columns[2:], strict=True):
         assert got.is_null().equals(expected.is_null())
         np.testing.assert_allclose(got.fill_null(0).to_numpy(), expected.fill_null(0).to_numpy(), rtol=1e-10)
+
+
+def test_columns_are_put_beside_the_rows_that_they_are_of() -> None:
+    days = pa.array([2, 1, 1], pa.timestamp("us"))
+    rows = pa.table({"symbol": ["A", "A", "B"], "timestamp": days.take(pa.array([1, 0, 2])), "x": [1, 2, 3]})
+    more = pa.table({"symbol": ["A", "A", "B"], "timestamp": days, "y": [20, 10, 30]})
+    for order in permutations(range(3)):
+        both = widened(rows, more.take(list(order)))
+        assert both is not None
+        assert both.to_pydict() == rows.to_pydict() | {"y": [10, 20, 30]}
+    for others in (more.slice(1), more.slice(0, 0), pa.concat_tables([more, more.slice(2)])):
+        assert widened(rows, others) is None
+    assert widened(rows, more.set_column(0, "symbol", pa.array(["A", "A", "C"]))) is None
+    assert widened(rows, more.set_column(1, "timestamp", pa.array([3, 1, 1], pa.timestamp("us")))) is None
 
 
 def test_mistakes_are_named_before_a_universe_is_computed(adapter: CachedMarketDataAdapter) -> None:
