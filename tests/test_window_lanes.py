@@ -101,3 +101,22 @@ def test_lanes_give_what_windows_give(
     in_lanes = panel_in_lanes(con, [one], "cut")
     assert in_lanes is not None
     assert_same(in_lanes, as_it_stands(con, one))
+
+
+def test_histories_longer_than_a_lag_reaches(con: duckdb.DuckDBPyConnection) -> None:
+    """DuckDB streams lags of less than 2,048 rows: what is farther back takes several, one after the other."""
+    fill(con, [30, 21_000, 9_000], [3])
+    body = f"""
+        with numbered as (select *, row_number() over ({IN_ORDER}) as bar from SOURCE),
+        weighted as (select *, wilder_weights(bar, 900) as weights from numbered)
+        select symbol, timestamp, lag(close, 8999) over ({IN_ORDER}) as before,
+            avg(gappy) over ({IN_ORDER} rows 9998 preceding) as mean, max(close) over ({IN_ORDER}) as highest,
+            sum(volume) over ({IN_ORDER} rows between 12000 preceding and 8500 preceding) as volume_then,
+            case when bar > 8888 then stddev_pop(close) over ({IN_ORDER} rows 8887 preceding) end as deviation,
+            case when bar >= 900 then wilder_of(close, weights, 900) end as smooth
+        from weighted
+    """
+    one = own(con, body, 5)
+    in_lanes = panel_in_lanes(con, [one], "cut")
+    assert in_lanes is not None
+    assert_same(in_lanes, as_it_stands(con, one))
