@@ -206,8 +206,7 @@ def contest(arena: Arena, workload: str, contenders: list[str]) -> list[Measured
             sys.exit(f"{workload}: {contender.name} differs by {difference:.1e}")
     measured = []
     for contender in entered:
-        slow = contender.name.startswith("pandas")
-        runs = [arena.run(contender, workload) for _ in range(1 if slow else RUNS)]
+        runs = [arena.run(contender, workload) for _ in range(RUNS)]
         measured.append(
             Measured(contender.name, workload, *(statistics.median(side) for side in zip(*runs, strict=True)))
         )
