@@ -284,9 +284,9 @@ class DuckDBSession:
             result = run_side_by_side(asked, rows_of(asked.rows), lambda: self._stream(names))
             if asked.beside:
                 more = rows_of(asked.beside)
-                listed = ", ".join(map(identifier, asked.names))
-                if both := widened(result, more):
+                if (both := widened(result, more)) is not None:
                     return connection.from_arrow(both.select(asked.names))
+                listed = ", ".join(map(identifier, asked.names))
                 connection.register("in_lanes", result)
                 connection.register("beside_them", more)
                 joined = "in_lanes left join beside_them using (symbol, timestamp)"

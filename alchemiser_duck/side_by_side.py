@@ -96,8 +96,8 @@ def widened(rows: "pa.Table", more: "pa.Table") -> "pa.Table | None":
     more = more.combine_chunks()
     order = _Order.of(_Runs.of(more["symbol"]), _moments(more["timestamp"].combine_chunks()))
     more = more.take(_array(order.places(slice(0, len(order.sizes)))))
-    same = more["timestamp"].equals(rows["timestamp"]) and more["symbol"].equals(rows["symbol"].cast("string"))
-    if not same:
+    symbols, their_symbols = (table["symbol"].cast("string") for table in (rows, more))
+    if not (more["timestamp"].equals(rows["timestamp"]) and their_symbols.equals(symbols)):
         return None
     for name in more.column_names[2:]:
         rows = rows.append_column(name, more[name])
@@ -121,6 +121,8 @@ class _Runs:
         import pyarrow as pa
         import pyarrow.compute as pc
 
+        if pa.types.is_dictionary(symbols.type):  # an enum, of which Arrow finds no runs
+            symbols = symbols.cast(symbols.type.value_type)
         runs = [pc.run_end_encode(chunk) for chunk in symbols.chunks]
         ends = [np.diff(np.from_dlpack(run.run_ends), prepend=np.int32(0)) for run in runs]
         lengths = np.concatenate([np.empty(0, np.int32), *ends])

@@ -198,6 +198,19 @@ def test_sums_of_floats_are_of_doubles() -> None:
     assert as_rows(asked, rows.to_arrow_table())["more"].to_pylist() == [16777217.0, 16777217.0, 16777219.0]
 
 
+def test_symbols_may_be_an_enum() -> None:
+    """A user's relation may have them so; the result has names, as text sorts them."""
+    con = duckdb.connect(":memory:", config={"threads": 1})
+    con.execute("create type letter as enum ('B', 'A')")
+    rows = con.sql("select ['A', 'B'][range % 2 + 1]::letter as symbol, range as timestamp, range as x from range(10)")
+    result = as_rows(rows_again("timestamp", "x"), rows.to_arrow_table())
+    assert result["symbol"].to_pylist() == ["A"] * 5 + ["B"] * 5
+    assert result["x"].to_pylist() == [0, 2, 4, 6, 8, 1, 3, 5, 7, 9]
+    both = widened(result, rows.select("symbol, timestamp, x + 100 as y").to_arrow_table())
+    assert both is not None
+    assert both["y"].to_pylist() == [x + 100 for x in both["x"].to_pylist()]
+
+
 def test_rows_without_a_symbol_or_a_time_come_last() -> None:
     con = duckdb.connect(":memory:", config={"threads": 1})
     rows = con.sql("from (values ('B', 2), (null, 1), ('A', null), ('A', 5), ('B', 1)) as rows(symbol, timestamp)")
