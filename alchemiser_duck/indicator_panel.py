@@ -15,7 +15,7 @@ from sqlglot import exp
 
 from alchemiser_duck.indicator_chains import SOURCE, NotAChainError, Step, chain
 from alchemiser_duck.panel_facts import PanelFacts
-from alchemiser_duck.panel_steps import Column, select_texts
+from alchemiser_duck.panel_steps import Column, ctes
 from alchemiser_duck.side_by_side import BEFORE, LANES
 from alchemiser_duck.sql_catalog import BARS_BEFORE, KEYS, PanelEntry
 from alchemiser_duck.sql_linter import resolved_window
@@ -130,18 +130,18 @@ class PanelInOrder:
         }
         if counted:
             given[BARS_BEFORE] = tuple(f"{BEFORE} + {j}" for j in range(LANES))
-        steps, computed = ["rows_in_lanes as (from rows_in_order)"], "rows_in_lanes"
-        for name, select in lanes.selects((text for texts in given.values() for text in texts), computed):
-            steps.append(f"{name} as (\n    {select}\n)")
-            computed = name
+        steps = dict(lanes.ctes((text for texts in given.values() for text in texts), "rows_in_order"))
+        last = [*steps][-1] if steps else "rows_in_order"
         bars = (", ".join(f"'{name}': {texts[j]}" for name, texts in given.items()) for j in range(LANES))
         # one list of structs is unnested faster than a list for each column
         bars_listed = ",\n    ".join(f"{{{bar}}}" for bar in bars)
-        steps.append(f"unnested as (\n    select unnest([\n    {bars_listed}\n    ]) as bar from {computed}\n)")
+        steps["unnested"] = f"unnested as (\n    select unnest([\n    {bars_listed}\n    ]) as bar from {last}\n)"
         values = [one.named(f"bar.value_{number}") for number, one in enumerate(self._values)]
         count = [f"bar.{BARS_BEFORE}"] if counted else []
         listed = ",\n    ".join(["bar.symbol", "bar.timestamp", *values, *count])
-        return "\n".join(["with", ",\n".join(steps), f"select\n    {listed}", "from unnested", "where bar.is_bar"])
+        return "\n".join(
+            ["with", ",\n".join(steps.values()), f"select\n    {listed}", "from unnested", "where bar.is_bar"]
+        )
 
 
 def panel_in_order(entries: Sequence[PanelEntry], source: str, conditions: Sequence[str]) -> PanelInOrder | None:
@@ -356,9 +356,9 @@ class _Levels:
             if name in needed
         }
         label = "newest" if given else "windows"
-        for name, select in select_texts(columns, wanted, keys, self.last, label):
+        for name, text in ctes(columns, wanted, keys, self.last, label):
             self.last = name
-            yield f"{name} as (\n    {select}\n)"
+            yield text
 
 
 def _substituted(

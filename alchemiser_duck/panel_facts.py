@@ -134,7 +134,7 @@ class PanelFacts:
 
 
 def is_arithmetic(value: exp.Expr) -> bool:
-    """Whether it gives a value for any numbers, and never an error."""
+    """Whether it gives a value for any numbers, and no error but for whole ones that grow too large."""
     match value:
         case exp.Column() | exp.Literal():
             return True

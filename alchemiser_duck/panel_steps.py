@@ -47,10 +47,10 @@ class Column:
         return replace(self, text=text, reads=reads, has_window=has_window)
 
 
-def select_texts(
+def ctes(
     columns: Mapping[str, Column], wanted: Set[str], keys: Sequence[str], source: str, label: str
 ) -> Iterator[tuple[str, str]]:
-    """The SELECTs that compute columns, one from the other: the name of each, and its text.
+    """The CTEs that compute columns, one from the other: the name of each, and its text.
 
     Args:
         columns: all to compute, each after those that it reads.
@@ -65,8 +65,9 @@ def select_texts(
         is_there = used.difference(new, *later)
         made = (f"{column.text} as {name}" for name, column in new.items())
         listed = ",\n        ".join([*keys, *sorted(is_there), *made])
-        yield f"{label}_{number}", f"select\n        {listed}\n    from {source}"
-        source = f"{label}_{number}"
+        name = f"{label}_{number}"
+        yield name, f"{name} as (\n    select\n        {listed}\n    from {source}\n)"
+        source = name
 
 
 def selects(columns: Mapping[str, Column], wanted: Set[str]) -> list[dict[str, Column]]:

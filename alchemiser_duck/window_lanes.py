@@ -14,7 +14,7 @@ from sqlglot import exp
 
 from alchemiser_duck.lane_frames import Both, Extent, Frame, LaneFrames
 from alchemiser_duck.panel_facts import NotCountedError, PanelFacts, frame_rows, is_arithmetic, lag_rows
-from alchemiser_duck.panel_steps import Column, select_texts
+from alchemiser_duck.panel_steps import Column, ctes
 from alchemiser_duck.side_by_side import BEFORE, BLOCK_KEYS, LANES, lane
 from alchemiser_duck.sql_linter import function_name
 from alchemiser_duck.window_aggregates import (
@@ -80,15 +80,15 @@ class WindowLanes:
         """The lanes of a column that was taken in, or of the source."""
         return self._lanes[name]
 
-    def selects(self, texts: Iterable[str], source: str) -> Iterator[tuple[str, str]]:
-        """The SELECTs that compute what these texts read, the first from blocks: the name of each, and its text."""
+    def ctes(self, texts: Iterable[str], blocks: str) -> Iterator[tuple[str, str]]:
+        """The CTEs that compute what these texts read from the blocks: the name of each, and its text."""
         wanted = {name for text in texts for name in _READ.findall(text)} | set(BLOCK_KEYS)
         needed = set(wanted)
         for name, column in reversed(self.columns.items()):
             if name in needed:
                 needed |= column.reads
         columns = {name: column for name, column in self.columns.items() if name in needed}
-        return select_texts(columns, wanted, BLOCK_KEYS, source, "lanes")
+        return ctes(columns, wanted, BLOCK_KEYS, blocks, "lanes")
 
     def _window(self, window: exp.Expr, first: int = 1) -> Lanes:
         """A window's values, which may be any before the first bar on which they are looked at."""
@@ -182,7 +182,7 @@ class WindowLanes:
             weight = "" if decay is None else f"pow({decay}, {near.rows}) * "
             return (self._column(f"{near.values[0]} + {weight}{self._or_none(far.values[0], there)}"),)
 
-        return tuple(value for (value,) in self._frames(((one,) for one in x), extent, both))
+        return tuple(value for (value,) in self._frames([(one,) for one in x], extent, both))
 
     def _extreme(self, x: exp.Expr, extent: Extent, compare: str) -> Lanes:
         """The greatest or least over the last rows.
@@ -199,7 +199,7 @@ class WindowLanes:
             better = better if there is None else f"{there} and ({better})"
             return (self._column(f"case when {better} then {earlier} else {later} end"),)
 
-        return tuple(value for (value,) in self._frames(((one,) for one in self._rows(x)), extent, both))
+        return tuple(value for (value,) in self._frames([(one,) for one in self._rows(x)], extent, both))
 
     def _squares(self, x: exp.Expr, extent: Extent) -> Lanes:
         """The sum of squared deviations from the mean over the last rows.
@@ -261,13 +261,13 @@ class WindowLanes:
         )
         return self._sum(self._rows(weighted), Extent(None), q)
 
-    def _frames(self, single: Iterable[tuple[str, ...]], extent: Extent, both: Both) -> Iterator[tuple[str, ...]]:
+    def _frames(self, single: Sequence[tuple[str, ...]], extent: Extent, both: Both) -> list[tuple[str, ...]]:
         """What is computed over each lane's frame, from what it is over one row.
 
         Args:
             single: of each lane.
         """
-        return iter(LaneFrames(list(single), both, self._far_back, extent, self._most_blocks).values())
+        return LaneFrames(single, both, self._far_back, extent, self._most_blocks).values()
 
     def _or_none(self, value: str, there: str | None) -> str:
         """The value where it is there, otherwise 0."""
@@ -285,6 +285,7 @@ class WindowLanes:
         return self._each(at)
 
     def _far_back(self, value: str, blocks: int) -> str:
+        """The value so many blocks back, whichever symbol's that is."""
         if not _READ.search(value):  # a constant
             return value
         gone = 0

@@ -205,6 +205,10 @@ def with_own(settings: Settings, path: Path, text: str) -> CachedMarketDataAdapt
     return CachedMarketDataAdapter(settings.model_copy(update={"sql_dir": path.parent}), clock=lambda: MORNING)
 
 
+def stored_symbols(adapter: CachedMarketDataAdapter) -> list[str]:
+    return [symbol for (symbol,) in adapter.sql("select symbol from symbols order by symbol").fetchall()]
+
+
 def test_what_fails_taken_apart_is_run_as_it_stands(stored_settings: Settings, tmp_path: Path) -> None:
     """A sum of truths is a number in DuckDB, but truths cannot be added."""
     adapter = with_own(
@@ -214,7 +218,7 @@ def test_what_fails_taken_apart_is_run_as_it_stands(stored_settings: Settings, t
         "create or replace macro finals(n := 5, source := 'bars') as table (select symbol, timestamp, sum(is_final) "
         "over (partition by symbol order by timestamp rows n - 1 preceding) as finals from query_table(source))",
     )
-    stored = [symbol for (symbol,) in adapter.sql("select symbol from symbols order by symbol").fetchall()]
+    stored = stored_symbols(adapter)
     rows = adapter.indicator("finals", n=3)
     assert {row[0] for row in rows.fetchall()} == set(stored)
     assert rows.types[2] == "HUGEINT"
@@ -233,7 +237,7 @@ def test_an_indicator_with_other_rows_than_the_bars_is_joined(stored_settings: S
         "select symbol, timestamp, -close as twice from query_table(source))",
     )
     asked = {"twice": {"n": 20}, "sma": {"n": 3}}
-    stored = [symbol for (symbol,) in adapter.sql("select symbol from symbols order by symbol").fetchall()]
+    stored = stored_symbols(adapter)
     every = adapter.indicators_table(asked, start="2025-01-02")
     by_name = adapter.indicators_table(asked, stored[:FEW_SYMBOLS], start="2025-01-02")
     assert every.columns == by_name.columns == ["symbol", "timestamp", "twice", "sma"]

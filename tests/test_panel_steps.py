@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alchemiser_duck.indicator_panel import _Levels
-from alchemiser_duck.panel_steps import Column, select_texts, selects
+from alchemiser_duck.panel_steps import Column, ctes, selects
 from alchemiser_duck.sql_catalog import built_in_functions
 
 EXPRESSIONS = [
@@ -63,9 +63,8 @@ def test_columns_have_the_values_of_one_select_each(
         name: Column.of(value, value.sql("duckdb"), {one.name for one in value.find_all(sqlglot.exp.Column)})
         for name, value in levels.expressions.items()
     }
-    steps = dict(select_texts(columns, set(asked), ["symbol", "timestamp"], "rows_in_order", "step"))
-    written = ", ".join(f"{name} as ({text})" for name, text in steps.items())
-    together = con.sql(f"with {written} select {listed} from {[*steps][-1]}").fetchall()
+    steps = dict(ctes(columns, set(asked), ["symbol", "timestamp"], "rows_in_order", "step"))
+    together = con.sql(f"with {', '.join(steps.values())} select {listed} from {[*steps][-1]}").fetchall()
     assert together == con.sql(f"select {listed} from {one_each}").fetchall()
 
 
