@@ -12,8 +12,8 @@ from alchemiser_duck.settings import Settings
 if TYPE_CHECKING:
     from alchemiser_duck.data_refresh_service import DataRefreshService
     from alchemiser_duck.fetch_request_service import FetchReport, FetchRequestService
+    from alchemiser_duck.ingest.run_reports import RefreshReport
     from alchemiser_duck.market_data_store import MarketDataStore
-    from alchemiser_duck.refresh_report import RefreshReport
     from alchemiser_duck.symbol_extractor import Extraction, SymbolExtractor
 
 __all__ = [
@@ -41,7 +41,7 @@ _LATER = {
     "FetchReport": "fetch_request_service",
     "FetchRequestService": "fetch_request_service",
     "MarketDataStore": "market_data_store",
-    "RefreshReport": "refresh_report",
+    "RefreshReport": "ingest.run_reports",
     "SymbolExtractor": "symbol_extractor",
 }
 

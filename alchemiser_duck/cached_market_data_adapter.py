@@ -17,7 +17,6 @@ from dateutil.relativedelta import relativedelta
 from alchemiser_duck import exchange_calendar as calendar
 from alchemiser_duck.bars import Bar, Quote, require_timeframe
 from alchemiser_duck.data_freshness_validator import DataFreshnessValidator
-from alchemiser_duck.duckdb_session import CompleteSession, DuckDBSession, Lens, Parameters, moment
 from alchemiser_duck.errors import (
     AlpacaUnavailable,
     BadParameter,
@@ -26,12 +25,13 @@ from alchemiser_duck.errors import (
     QueryFailed,
     StorageError,
     UnknownSymbol,
+    did_you_mean,
 )
-from alchemiser_duck.lake_objects import NARROW, WIDE, LakeRead
-from alchemiser_duck.object_versions import VALUES, Wanted
-from alchemiser_duck.settings import Settings
-from alchemiser_duck.side_by_side import InOrder
-from alchemiser_duck.sql_catalog import (
+from alchemiser_duck.lake.cached_object import VALUES, Wanted
+from alchemiser_duck.lake.io_stats import QueryStats
+from alchemiser_duck.lake.mirror import NARROW, WIDE, LakeRead
+from alchemiser_duck.panel.execution import InOrder
+from alchemiser_duck.query.catalogue import (
     AT_THE_END,
     BARS_BEFORE,
     KEYS,
@@ -43,15 +43,15 @@ from alchemiser_duck.sql_catalog import (
     indicator_file,
     indicator_files,
 )
-from alchemiser_duck.sql_text import Scalar, identifier, literal, literal_list, where
-from alchemiser_duck.suggestions import did_you_mean
-from alchemiser_duck.traffic import QueryStats
+from alchemiser_duck.query.literals import Scalar, identifier, literal, literal_list, where
+from alchemiser_duck.query.session import CompleteSession, DuckDBSession, Lens, Parameters, moment
+from alchemiser_duck.settings import Settings
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from duckdb import DuckDBPyRelation
 
-    from alchemiser_duck.alpaca_source import AlpacaSource
+    from alchemiser_duck.ingest.source import AlpacaSource
 
 Rows = TypeVar("Rows")
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -316,7 +316,7 @@ class CachedMarketDataAdapter:
             return self._newest(entries, calls, symbols, source, ahead)
 
         def query(some: Sequence[str] | None) -> str:
-            from alchemiser_duck.indicator_panel import panel  # sqlglot takes 0.1 s to import
+            from alchemiser_duck.panel.plan import panel  # sqlglot takes 0.1 s to import
 
             return panel(entries(), source, _symbol_condition(some))
 
@@ -406,7 +406,7 @@ class CachedMarketDataAdapter:
         if self._as_of:
             raise BadParameter(f"this adapter looks from {self._as_of}: a live quote would be from its future")
         if self._source is None:
-            from alchemiser_duck.alpaca_source import AlpacaSource
+            from alchemiser_duck.ingest.source import AlpacaSource
 
             self._source = AlpacaSource(self._settings, attempts=3)
         return self._source.latest_quote(symbol)
@@ -445,7 +445,7 @@ class CachedMarketDataAdapter:
         Args:
             entries, query: what is wanted, and the SELECT of it for some symbols with plain windows.
         """
-        from alchemiser_duck.indicator_panel import panel_in_order
+        from alchemiser_duck.panel.plan import panel_in_order
 
         first, last = _range(start, end)
         times = [f"timestamp >= {literal(_midnight(first))}"] if first else []
@@ -479,7 +479,7 @@ class CachedMarketDataAdapter:
         ahead: LakeRead,
     ) -> "DuckDBPyRelation":
         """The newest row of each symbol."""
-        from alchemiser_duck.indicator_panel import newest_panel
+        from alchemiser_duck.panel.plan import newest_panel
 
         recent = f"timestamp >= newest_seen - interval {RECENT.days} day"
 
@@ -512,7 +512,7 @@ class CachedMarketDataAdapter:
 
     def _values_of(self, wanted: IndicatorCall, source: str) -> list[str]:
         """The value columns of an indicator, whatever its parameters are."""
-        from alchemiser_duck.indicator_chains import columns  # sqlglot takes 0.1 s to import
+        from alchemiser_duck.panel.fusion import columns  # sqlglot takes 0.1 s to import
 
         given = columns(wanted.file) or list(self._session.columns_of(IndicatorCall(wanted.file, {}).sql(source)))
         return given[len(KEYS) :]
@@ -721,14 +721,14 @@ def _bar_counts(file: SqlFile) -> frozenset[str]:
     """The parameters of a user's indicator that may not be negative; built-in ones keep their own bounds."""
     if file.is_built_in:
         return frozenset()
-    from alchemiser_duck.sql_linter import bar_counts  # sqlglot is only needed for users' own files
+    from alchemiser_duck.query.linter import bar_counts  # sqlglot is only needed for users' own files
 
     return bar_counts(file)
 
 
 @cache
 def _inferred_look_back(file: SqlFile) -> str | None:
-    from alchemiser_duck.sql_linter import infer_look_back  # sqlglot is only needed for users' own files
+    from alchemiser_duck.query.linter import infer_look_back  # sqlglot is only needed for users' own files
 
     return infer_look_back(file)
 

@@ -9,10 +9,10 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from alchemiser_duck import exchange_calendar as calendar
-from alchemiser_duck.duckdb_session import DuckDBSession, Lens
 from alchemiser_duck.errors import BadParameter, EmptyLake, StaleData
+from alchemiser_duck.query.literals import literal_list, where
+from alchemiser_duck.query.session import DuckDBSession, Lens
 from alchemiser_duck.settings import Settings
-from alchemiser_duck.sql_text import literal_list, where
 
 RECENT = timedelta(days=45)
 """Read first: a symbol with a bar this recent needs no older one to be judged."""

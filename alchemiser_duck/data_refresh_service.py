@@ -12,10 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alchemiser_duck import exchange_calendar as calendar
-from alchemiser_duck.alpaca_source import AlpacaSource
-from alchemiser_duck.bar_merge import INCOMING_SCHEMA, Changes, by_year, session_dates
 from alchemiser_duck.bars import QuarantinedBar
-from alchemiser_duck.corporate_actions import read_actions
 from alchemiser_duck.data_freshness_validator import Finding
 from alchemiser_duck.errors import (
     AlpacaError,
@@ -25,8 +22,11 @@ from alchemiser_duck.errors import (
     StorageError,
     StorageRefused,
 )
+from alchemiser_duck.ingest.corporate_actions import read_actions
+from alchemiser_duck.ingest.merge import INCOMING_SCHEMA, Changes, by_year, session_dates
+from alchemiser_duck.ingest.run_reports import Mode, RefreshReport, ShortHistory, SymbolOutcome
+from alchemiser_duck.ingest.source import AlpacaSource
 from alchemiser_duck.market_data_store import MarketDataStore
-from alchemiser_duck.refresh_report import Mode, RefreshReport, ShortHistory, SymbolOutcome
 from alchemiser_duck.settings import Settings
 from alchemiser_duck.symbol_extractor import SymbolExtractor, configured_symbols
 

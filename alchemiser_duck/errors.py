@@ -30,6 +30,8 @@ AlchemiserDuckError
 A message says what happened, where, and what to type next. No message holds a secret.
 """
 
+import difflib
+from collections.abc import Iterable
 from enum import IntEnum
 from typing import ClassVar
 
@@ -171,3 +173,10 @@ class BarNotComplete(AlpacaError):
 
 class NoQuote(AlpacaError):
     """Alpaca has no usable quote of the symbol."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `; did you mean X?` for the nearest known name, or nothing; case does not matter."""
+    originals = {other.upper(): other for other in sorted(known)}
+    near = difflib.get_close_matches(name.upper(), originals, n=1, cutoff=0.6)
+    return f"; did you mean {originals[near[0]]}?" if near else ""

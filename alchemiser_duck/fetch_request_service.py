@@ -10,10 +10,10 @@ from typing import Literal
 from alchemiser_duck import exchange_calendar as calendar
 from alchemiser_duck.data_refresh_service import HISTORY_START, DataRefreshService
 from alchemiser_duck.errors import AlchemiserDuckError, BadParameter, StorageError
-from alchemiser_duck.fetch_leases import FetchLeases, Lease
+from alchemiser_duck.ingest.run_reports import SymbolOutcome
+from alchemiser_duck.lake.leases import FetchLeases, Lease
+from alchemiser_duck.lake.object_store import S3Objects
 from alchemiser_duck.market_data_store import MarketDataStore
-from alchemiser_duck.refresh_report import SymbolOutcome
-from alchemiser_duck.s3_objects import S3Objects
 from alchemiser_duck.settings import Settings
 from alchemiser_duck.symbol_extractor import alpaca_symbol
 

@@ -30,11 +30,11 @@ from aws_lambda_powertools.metrics import MetricUnit, single_metric
 from alchemiser_duck import exchange_calendar as calendar
 from alchemiser_duck.data_freshness_validator import DataFreshnessValidator
 from alchemiser_duck.data_refresh_service import HISTORY_START, DataRefreshService
-from alchemiser_duck.duckdb_session import DuckDBSession
 from alchemiser_duck.errors import AlchemiserDuckError, AlpacaRefused, BadParameter, SettingsError
 from alchemiser_duck.fetch_request_service import FetchRequestService
+from alchemiser_duck.ingest.run_reports import RefreshReport
 from alchemiser_duck.market_data_store import MarketDataStore
-from alchemiser_duck.refresh_report import RefreshReport
+from alchemiser_duck.query.session import DuckDBSession
 from alchemiser_duck.settings import Settings
 
 MARGIN_MILLISECONDS = 60_000

@@ -18,10 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from alchemiser_duck.bar_merge import BAR_SCHEMA, Changes, MergedPartition, by_year, check_bars, merge_bars
 from alchemiser_duck.bars import QuarantinedBar, require_timeframe
-from alchemiser_duck.corporate_action_store import CorporateActionStore
-from alchemiser_duck.duckdb_session import DuckDBSession, Lens
 from alchemiser_duck.errors import (
     BadParameter,
     CorruptPartition,
@@ -29,10 +26,13 @@ from alchemiser_duck.errors import (
     FeedMismatch,
     UnknownSymbol,
 )
-from alchemiser_duck.s3_objects import PreconditionFailed, S3Objects, StoredObject, small_parquet
+from alchemiser_duck.ingest.action_store import CorporateActionStore
+from alchemiser_duck.ingest.merge import BAR_SCHEMA, Changes, MergedPartition, by_year, check_bars, merge_bars
+from alchemiser_duck.lake.io_stats import Traffic
+from alchemiser_duck.lake.object_store import PreconditionFailed, S3Objects, StoredObject, small_parquet
+from alchemiser_duck.query.literals import literal, literal_list
+from alchemiser_duck.query.session import DuckDBSession, Lens
 from alchemiser_duck.settings import Settings
-from alchemiser_duck.sql_text import literal, literal_list
-from alchemiser_duck.traffic import Traffic
 
 SCHEMA_VERSION = "1"
 

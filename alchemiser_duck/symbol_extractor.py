@@ -16,12 +16,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from alchemiser_duck.clojure_reader import Atom, Form, Group, read_forms
 from alchemiser_duck.errors import BadParameter, CryptoPair, MalformedFile
-from alchemiser_duck.places import Place, Placed, places_in
+from alchemiser_duck.query.catalogue import built_in_files
 from alchemiser_duck.settings import Settings
-from alchemiser_duck.sql_catalog import built_in_files
-from alchemiser_duck.structured_text import read_json, read_yaml
+from alchemiser_duck.strategies.documents import read_json, read_yaml
+from alchemiser_duck.strategies.locations import Place, Placed, places_in
+from alchemiser_duck.strategies.s_expressions import Atom, Form, Group, read_forms
 
 _TICKER = re.compile(r"[A-Z][A-Z0-9]{0,5}(?:[./-][A-Z]{1,4})?")
 _CRYPTO = re.compile(

@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 from conftest import ROOT
 from references import Bars, Values
 
-from alchemiser_duck.indicator_panel import panel_in_order
-from alchemiser_duck.side_by_side import InOrder, run
-from alchemiser_duck.sql_catalog import PanelEntry, built_in_files
+from alchemiser_duck.panel.execution import InOrder, run
+from alchemiser_duck.panel.plan import panel_in_order
+from alchemiser_duck.query.catalogue import PanelEntry, built_in_files
 
 REAL = pq.read_table(ROOT / "alchemiser_duck" / "sandbox" / "data" / "real_bars.parquet")
 

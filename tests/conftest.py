@@ -125,6 +125,6 @@ def bar_rows(symbol: str, days: list[date], close: float = 100.0, *, is_final: b
 
 
 def bar_table(rows: list[dict[str, Any]]) -> pa.Table:
-    from alchemiser_duck.bar_merge import INCOMING_SCHEMA
+    from alchemiser_duck.ingest.merge import INCOMING_SCHEMA
 
     return pa.Table.from_pylist(rows, schema=INCOMING_SCHEMA)

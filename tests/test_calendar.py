@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from alchemiser_duck import Settings
 from alchemiser_duck import exchange_calendar as calendar
-from alchemiser_duck.duckdb_session import DuckDBSession
 from alchemiser_duck.errors import BadParameter
+from alchemiser_duck.query.session import DuckDBSession
 from alchemiser_duck.sandbox import Sandbox
 
 MOMENTS = st.integers(0, 34 * 365 * 86_400).map(

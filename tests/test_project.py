@@ -16,12 +16,12 @@ from conftest import ROOT
 import alchemiser_duck
 from alchemiser_duck import errors
 from alchemiser_duck import exchange_calendar as calendar
-from alchemiser_duck.bar_merge import BAR_SCHEMA
-from alchemiser_duck.refresh_report import RUN_SCHEMA
-from alchemiser_duck.s3_objects import small_parquet
+from alchemiser_duck.ingest.merge import BAR_SCHEMA
+from alchemiser_duck.ingest.run_reports import RUN_SCHEMA
+from alchemiser_duck.lake.object_store import small_parquet
+from alchemiser_duck.query.catalogue import built_in_files, sql_root
 from alchemiser_duck.sandbox import Sandbox
 from alchemiser_duck.settings import Settings
-from alchemiser_duck.sql_catalog import built_in_files, sql_root
 
 
 def test_the_public_door_shows_what_it_says() -> None:

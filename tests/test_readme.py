@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT
 
 from alchemiser_duck import DataRefreshService, Settings
-from alchemiser_duck.indicator_check import check
+from alchemiser_duck.query.checker import check
 from alchemiser_duck.sandbox import sandbox
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from alchemiser_duck import credentials
 from alchemiser_duck import exchange_calendar as calendar
 from alchemiser_duck.errors import SettingsError
+from alchemiser_duck.lake import credentials
 from alchemiser_duck.sandbox import real_data
 from alchemiser_duck.sandbox.alpaca_server import KEY_ID, SECRET_KEY, AlpacaServer, Fault
 from alchemiser_duck.settings import Settings

@@ -11,7 +11,7 @@ import duckdb
 import pytest
 from indicators import RUNS, SESSIONS, SYMBOLS, timed
 
-from alchemiser_duck.sql_catalog import built_in_files, sql_root
+from alchemiser_duck.query.catalogue import built_in_files, sql_root
 
 ACTIONS = 80
 GOAL = 0.35

@@ -88,7 +88,7 @@ class Layer(Contender):
         super().__init__(url, symbols)
         import pyarrow.dataset  # noqa: F401 (DuckDB imports it to read Arrow)
 
-        import alchemiser_duck.indicator_panel  # noqa: F401 (imports are not timed)
+        import alchemiser_duck.panel.plan  # noqa: F401 (imports are not timed)
         from alchemiser_duck import CachedMarketDataAdapter
 
         self.adapter = CachedMarketDataAdapter(clock=lambda: NOW)
@@ -147,12 +147,12 @@ class Answer:
         self.contender = contender
 
     def daily_bars(self, symbols: list[str], *_: object) -> Any:
-        from alchemiser_duck.alpaca_source import FETCHED_SCHEMA, FetchedBatch
+        from alchemiser_duck.ingest.source import FETCHED_SCHEMA, FetchedBatch
 
         yield FetchedBatch(tuple(symbols), self.contender.bars.select(FETCHED_SCHEMA.names).cast(FETCHED_SCHEMA))
 
     def corporate_actions(self, *_: object) -> Any:
-        from alchemiser_duck.alpaca_source import FetchedActions
+        from alchemiser_duck.ingest.source import FetchedActions
 
         return FetchedActions({}, {})
 

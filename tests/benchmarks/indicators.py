@@ -17,8 +17,8 @@ from pathlib import Path
 import duckdb
 import polars as pl
 
-from alchemiser_duck.indicator_panel import panel
-from alchemiser_duck.sql_catalog import IndicatorCall, PanelEntry, built_in_files, indicator_files
+from alchemiser_duck.panel.plan import panel
+from alchemiser_duck.query.catalogue import IndicatorCall, PanelEntry, built_in_files, indicator_files
 
 RUNS = 5
 SYMBOLS, SESSIONS = 500, 5040

@@ -53,7 +53,7 @@ FEATURES = f"""
 def in_the_adapter(_: str) -> Any:
     import pyarrow.dataset  # noqa: F401 (DuckDB imports it to read Arrow)
 
-    import alchemiser_duck.indicator_panel  # noqa: F401 (imports are not timed)
+    import alchemiser_duck.panel.plan  # noqa: F401 (imports are not timed)
     from alchemiser_duck import CachedMarketDataAdapter
 
     adapter = CachedMarketDataAdapter()
@@ -69,7 +69,7 @@ def in_the_adapter(_: str) -> Any:
 def in_duckdb(folder: str) -> Any:
     import duckdb
 
-    from alchemiser_duck.sql_catalog import files_named_in, sql_root
+    from alchemiser_duck.query.catalogue import files_named_in, sql_root
 
     con = duckdb.connect(":memory:")
     con.execute(f"set timezone = 'UTC'; set variable market_data = '{sql_root()}/empty_lake'")
@@ -155,7 +155,7 @@ def fill(url: str, folder: Path) -> None:
     from workloads import BUCKET, PREFIX, bars_of, symbols_named
 
     from alchemiser_duck import MarketDataStore, Settings
-    from alchemiser_duck.sql_catalog import sql_root
+    from alchemiser_duck.query.catalogue import sql_root
 
     settings = Settings.from_environment(MARKET_DATA_BUCKET=f"{BUCKET}/{PREFIX}", AWS_ENDPOINT_URL_S3=url)
     MarketDataStore(settings).write_bars(bars_of(symbols_named(SYMBOLS), YEARS))

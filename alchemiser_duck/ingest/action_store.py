@@ -1,0 +1,162 @@
+"""CorporateActionStore: the corporate actions on S3: one object, so one atomic state, with their factors."""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from alchemiser_duck.errors import CorruptPartition, EmptyLake
+from alchemiser_duck.ingest.corporate_actions import (
+    ACTION_SCHEMA,
+    FACTORS,
+    Action,
+    MergedActions,
+    merge_actions,
+    with_override,
+    without_override,
+)
+from alchemiser_duck.lake.object_store import S3Objects, small_parquet
+from alchemiser_duck.query.literals import literal
+from alchemiser_duck.query.session import DuckDBSession, Lens
+from alchemiser_duck.settings import Settings
+
+KEY = "corporate_actions/corporate_actions.parquet"
+
+RECENT = timedelta(days=30)
+"""How long after its ex-date an action without a factor is tried again by a run that does not compute everything."""
+
+BEFORE = timedelta(days=366)
+"""How long before an ex-date the close before it may lie: longer than any halt that a symbol comes back from."""
+
+
+class CorporateActionStore:
+    """Corporate actions on S3: read, merge, conditional write."""
+
+    def __init__(self, settings: Settings, objects: S3Objects, session: DuckDBSession) -> None:
+        self._settings = settings
+        self._objects = objects
+        self._session = session
+
+    def merge(self, fetched: Iterable[Action], today: date, *, everything: bool) -> MergedActions:
+        """Take in fetched actions and compute the factors that are due; writes only what changes something.
+
+        Args:
+            everything: compute every factor again from the stored bars, which a restated bar may have changed; else
+                only those of new and changed actions, and of recent ones that have none yet.
+        """
+        known = list(fetched)
+        merged = merge_actions(None, ())
+        if not known and not everything:
+            return merged  # nothing can be due that the vendor does not name: S3 is not asked
+
+        def change(stored: pa.Table | None) -> pa.Table | None:
+            nonlocal merged
+            merged = merge_actions(stored, known)
+            actions = self.with_factors(merged.actions, None if everything else _due(merged, today))
+            return None if stored is not None and actions.equals(stored) else actions
+
+        self.rewrite(change)
+        return merged
+
+    def override(self, action_id: str, values: Mapping[str, Any] | None, reason: str, now: datetime) -> None:
+        """Drop an action (values None) or replace some of the vendor's fields, until `restore`.
+
+        Raises:
+            BadParameter: there is no such action or field, the value does not fit, or there is no reason.
+        """
+        self._change(lambda stored: with_override(stored, action_id, values, reason, now))
+
+    def restore(self, action_id: str) -> None:
+        """Let the vendor's word count again.
+
+        Raises:
+            BadParameter: there is no such action.
+        """
+        self._change(lambda stored: without_override(stored, action_id))
+
+    def _change(self, change: Callable[[pa.Table], pa.Table]) -> None:
+        self.rewrite(lambda stored: self.with_factors(change(_or_empty(stored))))
+
+    def rewrite(self, change: Callable[[pa.Table | None], pa.Table | None]) -> None:
+        """Replace the object by what `change` makes of it (None: leave it); again if another writer was faster.
+
+        Raises:
+            WriteConflict: other writers were faster every time.
+            CorruptPartition: the stored object is not one of ours.
+        """
+
+        def step(_: int) -> None:
+            found = self._objects.get(KEY)
+            after = change(self._decode(found.body) if found else None)
+            if after is not None:
+                self._objects.put(KEY, small_parquet(after), replaces=found.etag if found else None)
+
+        self._objects.until_written(KEY, step)
+
+    def with_factors(self, actions: pa.Table, ids: frozenset[str] | None = None) -> pa.Table:
+        """The actions, the factors of some of them (None: of all) computed again from the stored bars."""
+        is_due = pa.repeat(True, len(actions)) if ids is None else pc.is_in(actions["id"], pa.array(ids, pa.string()))
+        due = actions.filter(is_due)
+        if not due.num_rows:
+            return actions
+        factors = self._factors(due, pc.min(due["ex_date"]).as_py() - BEFORE)
+        found = pc.index_in(actions["id"], factors["id"])
+        for name in FACTORS:
+            column = pc.if_else(is_due, factors[name].combine_chunks().take(found), actions[name])
+            actions = actions.set_column(actions.schema.get_field_index(name), name, column)
+        return actions.cast(ACTION_SCHEMA)
+
+    def count_suspects(self, merged: MergedActions, recent: date) -> int:
+        """How many suspects concern actions that were added or changed, or days from `recent` on."""
+        touched = merged.actions.filter(pc.is_in(merged.actions["id"], pa.array(merged.ids, pa.string())))
+        days = touched["ex_date"].to_pylist()
+        try:
+            row = self._session.snapshot(
+                "select count(*) from corporate_action_suspects "
+                f"where date >= {literal(recent)} or id in (select id from ids_given)",
+                lens=Lens(since=min([recent, *days]) - BEFORE),
+                tables={"ids_given": pa.table({"id": pa.array(sorted(merged.ids), pa.string())})},
+            ).fetchone()
+        except EmptyLake:
+            return 0
+        return int(row[0]) if row else 0
+
+    def _factors(self, actions: pa.Table, since: date) -> pa.Table:
+        """Id, previous close and factors, as sql/relations/action_factors.sql computes them; empty without bars."""
+        names = ("id", *FACTORS)
+        try:
+            rows = self._session.snapshot(
+                f"select {', '.join(names)} from action_factors('actions_given')",
+                lens=Lens(since=since),
+                tables={"actions_given": actions},
+            )
+        except EmptyLake:
+            return ACTION_SCHEMA.empty_table().select(names)
+        return rows.to_arrow_table()
+
+    def _decode(self, body: bytes) -> pa.Table:
+        try:
+            return pq.read_table(pa.BufferReader(body)).select(ACTION_SCHEMA.names).cast(ACTION_SCHEMA)
+        except (pa.ArrowException, KeyError, ValueError, OSError) as problem:
+            raise CorruptPartition(
+                f"{self._settings.lake_url}/{KEY} is not a table of corporate actions of ours ({problem}): it was left "
+                "as it is; move it away and refresh again"
+            ) from problem
+
+
+def _due(merged: MergedActions, today: date) -> frozenset[str]:
+    """What a quick run computes, and with it all that falls on the same day of the same symbol."""
+    rows = merged.actions.select(["id", "symbol", "ex_date", "price_factor"]).to_pylist()
+    days = {
+        (row["symbol"], row["ex_date"])
+        for row in rows
+        if row["id"] in merged.ids or (row["price_factor"] is None and today - RECENT <= row["ex_date"] <= today)
+    }
+    return frozenset(row["id"] for row in rows if (row["symbol"], row["ex_date"]) in days)
+
+
+def _or_empty(stored: pa.Table | None) -> pa.Table:
+    return ACTION_SCHEMA.empty_table() if stored is None else stored

@@ -1,0 +1,325 @@
+"""Merging bars into a partition: which bars are sound, what changes, and the partition that results.
+
+Pure: Arrow tables in, Arrow tables out; no S3, no clock. The rules are SQL.
+"""
+
+import atexit
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from alchemiser_duck.bars import QuarantinedBar
+from alchemiser_duck.lake.scratch import ScratchFolder, remove_abandoned
+
+BAR_SCHEMA = pa.schema(
+    [
+        pa.field("symbol", pa.string(), nullable=False),
+        pa.field("date", pa.date32(), nullable=False),
+        pa.field("timestamp", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("open", pa.float64(), nullable=False),
+        pa.field("high", pa.float64(), nullable=False),
+        pa.field("low", pa.float64(), nullable=False),
+        pa.field("close", pa.float64(), nullable=False),
+        pa.field("vwap", pa.float64()),
+        pa.field("volume", pa.int64(), nullable=False),
+        pa.field("trade_count", pa.int64()),
+        pa.field("is_final", pa.bool_(), nullable=False),
+    ]
+)
+"""A stored daily bar. USD per share, shares; date: the session in New York."""
+
+INCOMING_SCHEMA = pa.schema([pa.field(f.name, f.type) for f in BAR_SCHEMA if f.name != "date"])
+"""A bar on its way in: the session is derived from the timestamp, so that the two cannot disagree."""
+
+MERGE_MEMORY = "600MB"
+"""What DuckDB may use beside the Arrow tables themselves: keeps 11,000 symbols within 2 GiB in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """How many bars of one symbol a merge touched."""
+
+    added: int = 0
+    finalised: int = 0
+    """provisional bars replaced by their final version"""
+    restated: int = 0
+    """bars whose values the vendor changed"""
+    unchanged: int = 0
+
+    @property
+    def any(self) -> bool:
+        return bool(self.added or self.finalised or self.restated)
+
+    def __add__(self, other: "Changes") -> "Changes":
+        return Changes(
+            self.added + other.added,
+            self.finalised + other.finalised,
+            self.restated + other.restated,
+            self.unchanged + other.unchanged,
+        )
+
+
+@dataclass(frozen=True)
+class CheckedBars:
+    """Sound bars, one per symbol and session, with their session date; and the others."""
+
+    bars: pa.Table
+    quarantined: tuple[QuarantinedBar, ...]
+
+
+@dataclass(frozen=True)
+class MergedPartition:
+    """The partition after a merge, sorted by symbol and timestamp; what changed per symbol."""
+
+    bars: pa.Table
+    changes: dict[str, Changes] = field(default_factory=dict)
+
+    @property
+    def changed(self) -> bool:
+        return any(changes.any for changes in self.changes.values())
+
+
+_JUDGE = """
+create temporary view judged as
+
+select
+    *,
+    case
+        when symbol is null or trim(symbol) = '' then 'the symbol is missing'
+        when timestamp is null then 'the timestamp is missing'
+        when not coalesce(isfinite(open) and isfinite(high) and isfinite(low) and isfinite(close), false)
+            then 'a price is missing or not finite'
+        when least(open, high, low, close) <= 0 then 'a price is not above zero'
+        when low > least(open, close) then 'low is above open or close'
+        when high < greatest(open, close) then 'high is below open or close'
+        when vwap is not null and not (isfinite(vwap) and vwap > 0) then 'vwap is not a price'
+        when volume is null or volume < 0 then 'volume is missing or negative'
+        when trade_count < 0 then 'trade_count is negative'
+        when is_final is null then 'is_final is missing'
+    end as reason
+
+from incoming
+"""
+
+_UNSOUND = "select count(*) from judged where reason is not null"
+
+_STEPS_BACK = """
+select count(*)
+
+from (
+    select
+        symbol,
+        date,
+        lag(symbol) over () as symbol_before,
+        lag(date) over () as date_before
+
+    from incoming
+)
+
+where symbol < symbol_before
+    or (symbol = symbol_before and date <= date_before)
+"""
+
+_SESSIONS_TWICE = """
+select count(*) > count(distinct (symbol, date))
+
+from judged
+
+where reason is null
+"""
+
+_KEEP_THE_LAST = """
+create temporary table settled as
+
+with
+
+arrived as (
+
+    select
+        *,
+        row_number() over () as arrival
+
+    from judged
+
+)
+
+select
+    * exclude (reason),
+    case
+        when reason is not null then reason
+        when lead(arrival) over same_session is null then null
+        when
+            (timestamp, open, high, low, close, vwap, volume, trade_count, is_final)
+            is distinct from
+            lead((timestamp, open, high, low, close, vwap, volume, trade_count, is_final)) over same_session
+            then 'a later bar of the same session came with it'
+        else 'repeated'
+    end as reason
+
+from arrived
+
+window same_session as (partition by symbol, date, reason is null order by arrival)
+"""
+
+_DECIDE = """
+create temporary view decided as
+
+select
+    new.*,
+    case
+        when old.symbol is null then 'added'
+        when old.is_final and not new.is_final then 'unchanged'  -- a provisional bar never replaces a final one
+        when new.is_final and not old.is_final then 'finalised'
+        when
+            (new.timestamp, new.open, new.high, new.low, new.close, new.vwap, new.volume, new.trade_count)
+            is distinct from
+            (old.timestamp, old.open, old.high, old.low, old.close, old.vwap, old.volume, old.trade_count)
+            then 'restated'
+        else 'unchanged'
+    end as change
+
+from accepted as new
+
+left join stored as old on new.symbol = old.symbol and new.date = old.date
+"""
+
+_MERGE = """
+with
+
+taken as (
+
+    select * exclude (change)
+
+    from decided
+
+    where change <> 'unchanged'
+
+),
+
+kept as (
+
+    select stored.*
+
+    from stored
+
+    anti join taken on stored.symbol = taken.symbol and stored.date = taken.date
+
+)
+
+from taken
+
+union all by name
+
+from kept
+
+order by symbol, timestamp
+"""
+
+
+def session_dates(bars: pa.Table) -> pa.ChunkedArray:
+    """The session each bar belongs to: the day of its timestamp in New York."""
+    in_new_york = pc.cast(bars["timestamp"], pa.timestamp("us", tz="America/New_York"))
+    return pc.cast(pc.local_timestamp(in_new_york), pa.date32())
+
+
+def by_year(bars: pa.Table, dates: pa.ChunkedArray) -> Iterator[tuple[int, pa.Table]]:
+    """The bars of each year of their sessions, oldest first; those of a single year are not copied."""
+    years = pc.year(dates)
+    distinct = sorted(pc.unique(years).to_pylist())
+    for year in distinct:
+        yield year, bars.filter(pc.equal(years, year)) if len(distinct) > 1 else bars
+
+
+@cache
+def _database(process: int) -> duckdb.DuckDBPyConnection:  # noqa: ARG001 (a fork opens its own)
+    """DuckDB for the merges of a process: what a large partition needs beyond the limit goes to disk."""
+    remove_abandoned()
+    scratch = ScratchFolder()
+    atexit.register(scratch.remove)
+    con = duckdb.connect(
+        ":memory:", config={"memory_limit": MERGE_MEMORY, "temp_directory": str(scratch.path / "spilled")}
+    )
+    con.execute("set global timezone = 'UTC'")
+    return con
+
+
+def _connect() -> duckdb.DuckDBPyConnection:
+    """A connection for one merge; it takes its tables with it when it closes."""
+    return _database(os.getpid()).cursor()
+
+
+def _first_value(con: duckdb.DuckDBPyConnection, query: str) -> int:
+    return int(con.execute(query).fetchall()[0][0])
+
+
+def _columns(schema: pa.Schema) -> str:
+    return ", ".join(schema.names)
+
+
+def check_bars(incoming: pa.Table) -> CheckedBars:
+    """Part the sound bars from the others.
+
+    A bar is sound when its prices are finite and above zero, low <= open, close <= high and volume >= 0. Of two sound
+    bars of one session the one that arrived last stays; if they differ, the earlier one is reported.
+
+    Args:
+        incoming: columns of INCOMING_SCHEMA, in order of arrival.
+
+    Returns:
+        bars in BAR_SCHEMA, in no particular order; empty where none is sound.
+    """
+    bars = incoming.select(INCOMING_SCHEMA.names).cast(INCOMING_SCHEMA)
+    bars = bars.append_column("date", session_dates(bars))
+    with _connect() as con:
+        con.register("incoming", bars)
+        con.execute(_JUDGE)
+        # bars mostly come by symbol and session, each once: to hash all sessions takes four times as long
+        if not _first_value(con, _UNSOUND) and not (
+            _first_value(con, _STEPS_BACK) and _first_value(con, _SESSIONS_TWICE)
+        ):
+            return CheckedBars(bars.select(BAR_SCHEMA.names).cast(BAR_SCHEMA), ())  # the daily case: no copy
+        con.execute(_KEEP_THE_LAST)
+        sound = con.sql(f"select {_columns(BAR_SCHEMA)} from settled where reason is null").to_arrow_table()
+        rows = con.execute(
+            "select symbol, timestamp, reason from settled where reason is not null and reason <> 'repeated' "
+            "order by symbol, timestamp, arrival"
+        ).fetchall()
+    return CheckedBars(
+        bars=sound.cast(BAR_SCHEMA),
+        quarantined=tuple(QuarantinedBar(symbol or "?", timestamp, reason) for symbol, timestamp, reason in rows),
+    )
+
+
+def merge_bars(stored: pa.Table | None, accepted: pa.Table) -> MergedPartition:
+    """The stored partition with the accepted bars in it.
+
+    A bar of a session that is not stored yet is added. A final bar replaces a provisional one; otherwise a bar replaces
+    the stored one when a value differs, unless that would replace a final bar by a provisional one.
+
+    Args:
+        stored: the partition as it is, in BAR_SCHEMA; None: there is none.
+        accepted: sound bars, at most one per symbol and session, in BAR_SCHEMA.
+    """
+    with _connect() as con:
+        con.register("accepted", accepted)
+        if stored is None:
+            counts = con.execute("select symbol, count(*) from accepted group by symbol order by symbol").fetchall()
+            bars = con.sql(f"select {_columns(BAR_SCHEMA)} from accepted order by symbol, timestamp").to_arrow_table()
+            return MergedPartition(bars.cast(BAR_SCHEMA), {symbol: Changes(added=added) for symbol, added in counts})
+        con.register("stored", stored)
+        con.execute(_DECIDE)
+        counts = con.execute(
+            "select symbol, count(*) filter (change = 'added'), count(*) filter (change = 'finalised'), "
+            "count(*) filter (change = 'restated'), count(*) filter (change = 'unchanged') "
+            "from decided group by symbol order by symbol"
+        ).fetchall()
+        changes = {symbol: Changes(*numbers) for symbol, *numbers in counts}
+        if not any(change.any for change in changes.values()):
+            return MergedPartition(stored, changes)
+        bars = con.sql(f"select {_columns(BAR_SCHEMA)} from ({_MERGE})").to_arrow_table()
+    return MergedPartition(bars.cast(BAR_SCHEMA), changes)

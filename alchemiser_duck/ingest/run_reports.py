@@ -1,0 +1,177 @@
+"""RefreshReport: what one refresh did, per symbol and in all, and how it is kept in refresh_runs/."""
+
+from dataclasses import asdict, dataclass
+from datetime import date, datetime
+from typing import Literal
+
+import pyarrow as pa
+
+from alchemiser_duck.bars import QuarantinedBar
+from alchemiser_duck.errors import ExitCode
+from alchemiser_duck.ingest.merge import Changes
+
+Mode = Literal["overnight", "post_close", "repair", "request"]
+Status = Literal["ok", "no_data", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolOutcome:
+    """What a refresh did to one symbol."""
+
+    symbol: str
+    status: Status
+    """ok; no_data: the vendor answered without a bar of it; failed: reason says why, and nothing newer is certain"""
+    changes: Changes
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShortHistory:
+    """A symbol with fewer stored bars than the windows of the strategies need."""
+
+    symbol: str
+    bars: int
+    needed: int
+
+
+@dataclass(frozen=True)
+class RefreshReport:
+    """What one refresh did. Counts are bars, bytes are body bytes, seconds wall time."""
+
+    run_id: str
+    mode: Mode
+    started_at: datetime
+    finished_at: datetime
+    feed: str
+    first_session: date | None
+    last_session: date | None
+    """the sessions asked for; None: nothing was asked for, and note says why"""
+    outcomes: tuple[SymbolOutcome, ...] = ()
+    quarantined: tuple[QuarantinedBar, ...] = ()
+    partitions_written: tuple[str, ...] = ()
+    partitions_unchanged: int = 0
+    failures: tuple[str, ...] = ()
+    """what failed beyond single symbols: partitions that could not be written"""
+    left: tuple[str, ...] = ()
+    """symbols that a stop left undone; running the same again completes them"""
+    short_history: tuple[ShortHistory, ...] = ()
+    """where strategies would wait for bars that are not stored; looked at overnight"""
+    actions_added: int = 0
+    actions_changed: int = 0
+    """corporate actions that are new, and those of which the vendor says something else now"""
+    new_suspects: int = 0
+    """corporate_action_suspects of those actions or of the last days; counted overnight"""
+    alpaca_requests: int = 0
+    s3_requests: int = 0
+    s3_bytes_sent: int = 0
+    s3_bytes_received: int = 0
+    seconds: float = 0.0
+    note: str | None = None
+
+    @property
+    def changes(self) -> Changes:
+        """Bars added, finalised, restated and unchanged over all symbols."""
+        return sum((outcome.changes for outcome in self.outcomes), Changes())
+
+    def symbols_with(self, status: Status) -> list[str]:
+        """The symbols that ended with this status."""
+        return [outcome.symbol for outcome in self.outcomes if outcome.status == status]
+
+    @property
+    def status(self) -> Literal["ok", "partial", "failed"]:
+        """ok: everything asked for is stored; failed: nothing is; partial: between the two."""
+        failed = len(self.symbols_with("failed"))
+        if not failed and not self.failures:
+            return "ok"
+        return "failed" if failed == len(self.outcomes) else "partial"
+
+    @property
+    def summary(self) -> str:
+        """The run in a line."""
+        changes = self.changes
+        return (
+            f"{self.status}: {changes.added:,} added, {changes.finalised:,} finalised, {changes.restated:,} restated, "
+            f"{changes.unchanged:,} unchanged in {self.first_session} to {self.last_session}; "
+            f"{len(self.partitions_written)} partitions written; {self.alpaca_requests} Alpaca requests, "
+            f"{self.s3_requests} S3 requests, {self.s3_bytes_sent:,} bytes sent, {self.s3_bytes_received:,} "
+            f"received, {self.seconds:.1f} s"
+        )
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """0 where everything asked for is stored, else 3: running again may complete it."""
+        return ExitCode.OK if self.status == "ok" else ExitCode.UNREACHABLE
+
+    @property
+    def key(self) -> str:
+        """Where the record is kept, relative to the lake."""
+        return f"refresh_runs/date={self.started_at.date()}/{self.run_id}.parquet"
+
+    def outcome_table(self) -> pa.Table:
+        """One row per symbol: symbol, status, added, finalised, restated, unchanged, reason."""
+        rows = [
+            {"symbol": o.symbol, "status": o.status, **asdict(o.changes), "reason": o.reason} for o in self.outcomes
+        ]
+        return pa.Table.from_pylist(rows, schema=OUTCOME_SCHEMA)
+
+    def record(self) -> pa.Table:
+        """The report as one row of refresh_runs. Its own PUT is not among the requests it counts."""
+        changes = self.changes
+        row = {
+            "run_id": self.run_id,
+            "mode": self.mode,
+            "status": self.status,
+            "started_at": self.started_at,
+            "finished_at": self.finished_at,
+            "feed": self.feed,
+            "first_session": self.first_session,
+            "last_session": self.last_session,
+            "symbols": len(self.outcomes),
+            **asdict(changes),
+            "no_data": len(self.symbols_with("no_data")),
+            "failed": len(self.symbols_with("failed")),
+            "partitions_written": list(self.partitions_written),
+            "alpaca_requests": self.alpaca_requests,
+            "s3_requests": self.s3_requests,
+            "s3_bytes_sent": self.s3_bytes_sent,
+            "s3_bytes_received": self.s3_bytes_received,
+            "seconds": self.seconds,
+            "outcomes": self.outcome_table().to_pylist(),
+            "quarantined": [asdict(bar) for bar in self.quarantined],
+        }
+        return pa.Table.from_pylist([row], schema=RUN_SCHEMA)
+
+
+_COUNTS = [(name, pa.int64()) for name in ("added", "finalised", "restated", "unchanged")]
+_INSTANT = pa.timestamp("us", tz="UTC")
+
+OUTCOME_SCHEMA = pa.schema([("symbol", pa.string()), ("status", pa.string()), *_COUNTS, ("reason", pa.string())])
+
+RUN_SCHEMA = pa.schema(
+    [
+        ("run_id", pa.string()),
+        ("mode", pa.string()),
+        ("status", pa.string()),
+        ("started_at", _INSTANT),
+        ("finished_at", _INSTANT),
+        ("feed", pa.string()),
+        ("first_session", pa.date32()),
+        ("last_session", pa.date32()),
+        ("symbols", pa.int64()),
+        *_COUNTS,
+        ("no_data", pa.int64()),
+        ("failed", pa.int64()),
+        ("partitions_written", pa.list_(pa.string())),
+        ("alpaca_requests", pa.int64()),
+        ("s3_requests", pa.int64()),
+        ("s3_bytes_sent", pa.int64()),
+        ("s3_bytes_received", pa.int64()),
+        ("seconds", pa.float64()),
+        ("outcomes", pa.list_(pa.struct(list(OUTCOME_SCHEMA)))),
+        (
+            "quarantined",
+            pa.list_(pa.struct([("symbol", pa.string()), ("timestamp", _INSTANT), ("reason", pa.string())])),
+        ),
+    ]
+)
+"""A row of refresh_runs."""

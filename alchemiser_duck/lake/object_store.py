@@ -1,0 +1,200 @@
+"""S3 as this project uses it: whole objects with their ETags, conditional PUTs, and an exact count of requests."""
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from threading import Lock
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import stamina
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    IncompleteReadError,
+    ReadTimeoutError,
+    ResponseStreamingError,
+)
+
+from alchemiser_duck.errors import StorageRefused, StorageUnavailable, WriteConflict
+from alchemiser_duck.lake import credentials
+from alchemiser_duck.lake.io_stats import Traffic
+from alchemiser_duck.settings import Settings
+
+WRITE_ATTEMPTS = 40
+
+Result = TypeVar("Result")
+
+
+class PreconditionFailed(Exception):
+    """Somebody else wrote the object since it was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object's content and the ETag that stands for it."""
+
+    body: bytes
+    etag: str
+
+
+class S3Objects:
+    """The objects under the lake's prefix. Keys are relative to it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = Lock()
+        self.traffic = Traffic()
+        """so far, retries included"""
+
+    @cached_property
+    def _client(self) -> Any:
+        import boto3
+        from botocore.config import Config
+
+        credentials.current()  # raises our own error where there are none
+        client = boto3.session.Session().client(
+            "s3",
+            endpoint_url=self._settings.endpoint_url,
+            region_name=credentials.region(self._settings),
+            config=Config(
+                connect_timeout=5,
+                read_timeout=60,
+                retries={"mode": "standard", "total_max_attempts": 5},
+                request_checksum_calculation="when_required",  # other S3 servers do not know the newer ones
+                response_checksum_validation="when_required",
+                s3={"addressing_style": {"path": "path", "vhost": "virtual"}[self._settings.effective_url_style]},
+            ),
+        )
+        client.meta.events.register("before-send.s3", self._count_request)
+        return client
+
+    def _count_request(self, request: Any, **_: Any) -> None:
+        body = request.body
+        size = len(body) if isinstance(body, bytes | bytearray) else int(request.headers.get("Content-Length", 0))
+        self._count(Traffic(1, size, 0))
+
+    def _count(self, more: Traffic) -> None:
+        with self._lock:
+            self.traffic += more
+
+    def get(self, key: str) -> StoredObject | None:
+        """The whole object in one request; None where there is none."""
+        return self._get(key)
+
+    def get_end(self, key: str, size: int) -> bytes | None:
+        """The last bytes of the object, at most size of them; None where there is none."""
+        stored = self._get(key, Range=f"bytes=-{size}")
+        return stored.body if stored else None
+
+    def _get(self, key: str, **options: str) -> StoredObject | None:
+        # boto3 retries until the answer begins; a body that breaks off afterwards is ours to ask for again
+        broken = (ResponseStreamingError, IncompleteReadError, ReadTimeoutError)
+        with self._translated():
+            try:
+                for attempt in stamina.retry_context(on=broken, attempts=4, wait_initial=0.1, wait_max=2):
+                    with attempt:
+                        answer = self._client.get_object(
+                            Bucket=self._settings.bucket, Key=self._settings.prefix + key, **options
+                        )
+                        body = answer["Body"].read()
+                        self._count(Traffic(0, 0, len(body)))
+                        return StoredObject(body, answer["ETag"])
+            except ClientError as problem:
+                if _code(problem) not in ("NoSuchKey", "404"):
+                    raise
+        return None
+
+    def put(self, key: str, body: bytes, *, replaces: str | None) -> str:
+        """Store the object and return its ETag.
+
+        replaces: the ETag of the version that this one was made from; None: there must be no object yet.
+
+        Raises:
+            PreconditionFailed: the object is another one by now; nothing was written.
+        """
+        condition = {"IfNoneMatch": "*"} if replaces is None else {"IfMatch": replaces}
+        with self._translated():
+            try:
+                answer = self._client.put_object(
+                    Bucket=self._settings.bucket, Key=self._settings.prefix + key, Body=body, **condition
+                )
+            except ClientError as problem:
+                # 409: a concurrent conditional write is under way; 404: the object to be replaced is gone
+                if _code(problem) in ("PreconditionFailed", "412", "ConditionalRequestConflict", "409", "NoSuchKey"):
+                    raise PreconditionFailed(key) from problem
+                raise
+        return str(answer["ETag"])
+
+    def until_written(self, key: str, step: Callable[[int], Result]) -> Result:
+        """What `step` returns: it reads the object, makes another of it and puts that; again if others are faster.
+
+        Args:
+            step: is given the number of the attempt, from 1.
+
+        Raises:
+            WriteConflict: other writers were faster every time.
+        """
+        try:
+            for attempt in stamina.retry_context(
+                on=PreconditionFailed,
+                attempts=WRITE_ATTEMPTS,
+                timeout=300,
+                wait_initial=0.01,
+                wait_max=2,
+                wait_jitter=0.2,
+            ):
+                with attempt:
+                    return step(attempt.num)
+        except PreconditionFailed as problem:
+            raise WriteConflict(
+                f"{key} was replaced by others {WRITE_ATTEMPTS} times in a row: run the same command again"
+            ) from problem
+        raise AssertionError("unreachable")
+
+    def keys(self, prefix: str) -> list[str]:
+        """The keys under a prefix of the lake, sorted."""
+        start = len(self._settings.prefix)
+        with self._translated():
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._settings.bucket, Prefix=self._settings.prefix + prefix
+            )
+            return sorted(item["Key"][start:] for page in pages for item in page.get("Contents", ()))
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """boto3's errors as ours; the one place for it."""
+        where = self._settings.lake_url + (f" at {self._settings.endpoint_url}" if self._settings.endpoint_url else "")
+        try:
+            yield
+        except ClientError as problem:
+            code = _code(problem)
+            status = problem.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            if code == "NoSuchBucket":
+                raise StorageRefused(
+                    f"S3 knows no bucket {self._settings.bucket!r} ({where}): check MARKET_DATA_BUCKET, or create it"
+                ) from problem
+            if status in (400, 401, 403):
+                raise StorageRefused(
+                    f"S3 refuses access to {where} ({code}): check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, "
+                    "AWS_SESSION_TOKEN and AWS_REGION, and that they may read and write the bucket"
+                ) from problem
+            raise StorageUnavailable(f"S3 failed on {where} ({code}): try again") from problem
+        except BotoCoreError as problem:
+            raise StorageUnavailable(f"S3 cannot be reached: {where}: {problem}") from problem
+
+
+def small_parquet(table: pa.Table, increasing: Sequence[str] = ()) -> bytes:
+    """A table as the Parquet object that all but the bars are stored as; increasing columns as their differences."""
+    sink = io.BytesIO()
+    others = [name for name in table.column_names if name not in increasing]
+    encoding = dict.fromkeys(increasing, "DELTA_BINARY_PACKED")
+    pq.write_table(table, sink, compression="zstd", use_dictionary=others, column_encoding=encoding or None)
+    return sink.getvalue()
+
+
+def _code(problem: ClientError) -> str:
+    return str(problem.response.get("Error", {}).get("Code", ""))

@@ -1,0 +1,113 @@
+"""`indicators check`: lint, dry run, and the experiment that takes later bars away."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from test_linter import SEES_THE_FUTURE, SOUND, macro
+
+from alchemiser_duck.errors import BadParameter
+from alchemiser_duck.query.catalogue import SqlFile
+from alchemiser_duck.query.checker import _dry_run, begin, check
+
+# what only the rules see: on the sample bars these do not run, mix symbols but not times, or happen to give the same
+BEYOND_THE_EXPERIMENT = {
+    *("recursive", "a parameter that hides time", "a pivot", "sample", "asof join"),
+    *("a column as offset", "distinct on", "exists", "in a query", "positional join", "no partition"),
+}
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_sound_indicators_have_no_findings(name: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.sql").write_text(SOUND[name])
+    assert check(tmp_path / "mine.sql") == []
+
+
+@pytest.mark.parametrize("name", sorted(set(SEES_THE_FUTURE) - BEYOND_THE_EXPERIMENT))
+def test_the_experiment_alone_finds_what_the_rules_refuse(name: str) -> None:
+    """Without the linter: on sample bars, values change when later bars are taken away, or rows are not one per bar."""
+    findings = _dry_run([SqlFile(Path("mine.sql"), SEES_THE_FUTURE[name])])
+    assert findings, "it got through"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            macro("select symbol, close as mine from query_table(source)"),
+            "expected symbol, timestamp and at least one value",
+        ),
+        (
+            macro("select symbol, timestamp, nonsense(close) as mine from query_table(source)"),
+            "does not run on sample bars",
+        ),
+        (
+            macro(
+                "select symbol, timestamp, close as mine from bars union all select symbol, timestamp, open from bars"
+            ),
+            "must name the same columns",
+        ),
+        (
+            macro(
+                "select symbol, timestamp, 2 as mine from bars union all select symbol, timestamp, 1 as mine from bars"
+            ),
+            "twice",
+        ),
+        (
+            macro("select symbol, timestamp, close::date as mine from query_table(source)"),
+            "does not run on sample bars",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_found(text: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.sql").write_text(text)
+    findings = check(tmp_path)
+    assert len(findings) == 1
+    assert says in findings[0].reason
+
+
+def test_the_template_is_sound_and_never_overwrites(tmp_path: Path) -> None:
+    path = begin("my_signal", tmp_path)
+    assert check(path) == []
+    with pytest.raises(BadParameter, match="left as it is"):
+        begin("my_signal", tmp_path)
+    for name in ("Rsi", "my signal", "x;y", "über", "1st"):
+        with pytest.raises(BadParameter, match="is not a name"):
+            begin(name, tmp_path)
+    with pytest.raises(BadParameter, match="built in"):
+        begin("rsi", tmp_path)
+
+
+def test_a_folder_without_sql_is_an_error(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "none.sql"):
+        with pytest.raises(BadParameter, match="indicators new"):
+            check(path)
+
+
+def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "alchemiser_duck", "indicators", *arguments],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "HOME": os.environ["HOME"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_commands_take_an_indicator_from_idea_to_checked(tmp_path: Path) -> None:
+    assert run("new", "my_signal", folder=tmp_path).stdout == "my_signal.sql\n"
+    checked = run("check", "my_signal.sql", folder=tmp_path)
+    assert (checked.returncode, checked.stdout) == (0, "")
+    (tmp_path / "bad.sql").write_text(SEES_THE_FUTURE["lead"].replace("mine", "bad"))
+    checked = run("check", ".", folder=tmp_path)
+    assert checked.returncode == 4
+    assert checked.stdout == "bad.sql:2: lead() sees the future\n"
+    assert run("show", "sma", folder=tmp_path).stdout.strip() == (ROOT / "sql/indicators/sma.sql").read_text().strip()
+    assert "did you mean sma" in run("show", "smma", folder=tmp_path).stderr
+    listed = json.loads(run("--format", "json", folder=tmp_path).stdout)
+    assert {"sma", "rsi", "my_signal"} - {row["name"] for row in listed} == {"my_signal"}  # not in ALCHEMISER_SQL_DIR
