@@ -61,10 +61,10 @@ clean: ## remove the virtual environment and everything built
 
 $(DEMO): pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[sandbox]'
-	@$(BIN)/python -c 'from alchemiser_duck.query.session import install_httpfs; install_httpfs()'
+	@$(BIN)/python -c 'from alchemiser_duck.query.connection import install_httpfs; install_httpfs()'
 	@touch $@
 
 $(DEV): pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	@$(BIN)/python -c 'from alchemiser_duck.query.session import install_httpfs; install_httpfs()'
+	@$(BIN)/python -c 'from alchemiser_duck.query.connection import install_httpfs; install_httpfs()'
 	@touch $@ $(DEMO)

@@ -11,7 +11,8 @@ from typing import Any
 from alchemiser_duck import exchange_calendar as calendar
 from alchemiser_duck.errors import BadParameter, EmptyLake, StaleData
 from alchemiser_duck.query.literals import literal_list, where
-from alchemiser_duck.query.session import DuckDBSession, Lens
+from alchemiser_duck.query.session import DuckDBSession
+from alchemiser_duck.query.statement import Lens
 from alchemiser_duck.settings import Settings
 
 RECENT = timedelta(days=45)

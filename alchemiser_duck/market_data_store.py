@@ -31,7 +31,8 @@ from alchemiser_duck.ingest.merge import BAR_SCHEMA, Changes, MergedPartition, b
 from alchemiser_duck.lake.io_stats import Traffic
 from alchemiser_duck.lake.object_store import PreconditionFailed, S3Objects, StoredObject, small_parquet
 from alchemiser_duck.query.literals import literal, literal_list
-from alchemiser_duck.query.session import DuckDBSession, Lens
+from alchemiser_duck.query.session import DuckDBSession
+from alchemiser_duck.query.statement import Lens
 from alchemiser_duck.settings import Settings
 
 SCHEMA_VERSION = "1"

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 from conftest import ROOT
 from references import Bars, Values
 
-from alchemiser_duck.panel.execution import InOrder, run
+from alchemiser_duck.panel.execution import OrderedScan, compute
 from alchemiser_duck.panel.plan import panel_in_order
 from alchemiser_duck.query.catalogue import PanelEntry, built_in_files
 
@@ -89,5 +89,5 @@ def panel_in_lanes(con: duckdb.DuckDBPyConnection, entries: list[PanelEntry], so
     for file in built_in_files():
         if file.is_function:
             streams.execute(file.text)
-    query = InOrder(asked.rows, asked.columns, lambda most_bars, whole: asked.query(most_bars, whole, counted=True))
-    return con.from_arrow(run(query, con.sql(asked.rows).to_arrow_table(), streams.cursor)).to_arrow_table()
+    query = OrderedScan(asked.rows, asked.columns, lambda most_bars, whole: asked.query(most_bars, whole, counted=True))
+    return con.from_arrow(compute(query, con.sql(asked.rows).to_arrow_table(), streams.cursor)).to_arrow_table()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from alchemiser_duck import Settings
 from alchemiser_duck import exchange_calendar as calendar
 from alchemiser_duck.errors import BadParameter
+from alchemiser_duck.query.introspection import Introspection
 from alchemiser_duck.query.session import DuckDBSession
 from alchemiser_duck.sandbox import Sandbox
 
@@ -16,7 +17,7 @@ MOMENTS = st.integers(0, 34 * 365 * 86_400).map(
     lambda seconds: datetime(2001, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
 )
 
-OFFLINE: dict[int, DuckDBSession] = {}
+OFFLINE: dict[int, Introspection] = {}
 """A session for each delay; none of them ever asks S3."""
 
 
@@ -72,14 +73,15 @@ def test_last_complete_and_last_final_session(now: datetime, minutes: int, compl
 def test_the_reader_s_last_session_is_the_calendar_s(shared_box: Sandbox, now: datetime, delay: int) -> None:
     """SQL over the sessions known at release, beside exchange_calendars; right up to the next close."""
     settings = Settings.from_environment(MARKET_DATA_BUCKET="none", ALPACA_SIP_DELAY_MINUTES=str(delay))
-    session = OFFLINE.setdefault(delay, DuckDBSession(settings))
-    known = session.complete_session(now)
+    offline = OFFLINE.setdefault(delay, Introspection(DuckDBSession(settings)))
+    known = offline.complete_session(now)
     for moment in (now, known.begins, known.ends - timedelta(microseconds=1)):
         assert known.date == calendar.last_complete_session(moment, timedelta(minutes=delay))
     assert known.date < calendar.last_complete_session(known.ends, timedelta(minutes=delay))
 
 
 def test_a_clock_beyond_the_known_sessions_stops_loudly(shared_box: Sandbox) -> None:
-    session = OFFLINE.setdefault(0, DuckDBSession(Settings.from_environment(MARKET_DATA_BUCKET="none")))
+    settings = Settings.from_environment(MARKET_DATA_BUCKET="none")
+    offline = OFFLINE.setdefault(0, Introspection(DuckDBSession(settings)))
     with pytest.raises(BadParameter, match="outside the sessions"):
-        session.complete_session(datetime(2050, 1, 1, tzinfo=UTC))
+        offline.complete_session(datetime(2050, 1, 1, tzinfo=UTC))

@@ -477,7 +477,7 @@ def shell(context: typer.Context) -> None:
     """Open the duckdb shell with secret, views and indicators ready; further arguments go to duckdb."""
     from alchemiser_duck.lake import credentials
     from alchemiser_duck.query.catalogue import sql_root, user_files
-    from alchemiser_duck.query.session import install_httpfs
+    from alchemiser_duck.query.connection import install_httpfs
     from alchemiser_duck.settings import Settings
 
     settings = Settings.from_environment()

@@ -20,7 +20,8 @@ from alchemiser_duck.ingest.corporate_actions import (
 )
 from alchemiser_duck.lake.object_store import S3Objects, small_parquet
 from alchemiser_duck.query.literals import literal
-from alchemiser_duck.query.session import DuckDBSession, Lens
+from alchemiser_duck.query.session import DuckDBSession
+from alchemiser_duck.query.statement import Lens
 from alchemiser_duck.settings import Settings
 
 KEY = "corporate_actions/corporate_actions.parquet"

@@ -1,10 +1,9 @@
-"""One version of an object of the lake as a local file: all of it, or the parts that were needed so far.
+"""A local copy of one version of an object: all of it, or the parts that were needed so far.
 
-Of a partition most reads need a few columns, or a few symbols: its footer says where they are, and they go to the same
-places in a sparse file of the same size. DuckDB cannot take a hole for data: it refuses to decode it.
+Of a large partition most reads need a few columns, or a few symbols: its footer says where they are, and they go to the
+same places in a sparse file of the same size. DuckDB cannot take a hole for data: it refuses to decode it.
 """
 
-import os
 import shutil
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor, Future, wait
@@ -17,52 +16,51 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
+from alchemiser_duck.errors import AlchemiserDuckError
 from alchemiser_duck.lake.io_stats import Traffic
+from alchemiser_duck.lake.scan import BAR_KEYS, Projection
 
-PART = 8 << 20
-"""Larger objects come in parts of this, side by side: one connection to S3 carries some 90 MB/s."""
-SMALL = 4 << 20
-"""Objects up to this may come before a list tells of them: a year of some 600 symbols."""
-GAP = 32 << 10
-"""What lies between two ranges is fetched with them, if it is no more than this."""
-KEYS = frozenset({"symbol", "date", "timestamp"})
-"""What every read of bars needs; next to nothing."""
-VALUES = frozenset({"open", "high", "low", "close", "vwap", "volume", "trade_count"})
+RANGE_BYTES = 8 << 20
+"""Larger objects come in ranges of this, side by side: one connection to S3 carries some 90 MB/s."""
+PREFETCH_LIMIT = 4 << 20
+"""Objects up to this may come before a LIST tells of them: a year of some 600 symbols."""
+MAX_GAP = 32 << 10
+"""Two ranges this close together are fetched as one."""
 
-_FOOTER = 64 << 10
+_FOOTER_BYTES = 64 << 10
 _FOOTER_SHARE = 512
-"""What is fetched for the footer: this, or this part of the object if that is more."""
-_FEW = 0.05
-"""About which part of a partition's row groups one symbol is in."""
+"""The footer is looked for in the last _FOOTER_BYTES, or in this part of the object if that is more."""
+_MAGIC = b"PAR1"
 
 
 class TornRead(Exception):
-    """An object was replaced or removed while it was read."""
+    """An object was replaced, removed or damaged while it was read; reading again may help."""
+
+    def __init__(self, text: str, error: AlchemiserDuckError | None = None) -> None:
+        """error: what to raise where the same versions fail again; None: they are tried on."""
+        super().__init__(text)
+        self.error = error
+
+
+class NotParquetError(Exception):
+    """What came is complete, and not a Parquet file."""
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
-    """An object as a list shows it."""
+class ObjectMeta:
+    """An object as a LIST shows it."""
 
     key: str
     etag: str
     size: int
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What a read needs of partitions of bars."""
+@dataclass(frozen=True, slots=True)
+class Prefetched:
+    """An object that was fetched while the LIST was in flight."""
 
-    columns: frozenset[str]
-    """besides KEYS"""
-    symbols: tuple[str, ...] | None = None
-    """None: all"""
-
-    @property
-    def share(self) -> float:
-        """About which part of an object that is."""
-        columns = len(self.columns & VALUES) / len(VALUES)
-        return columns if self.symbols is None else columns * min(1, _FEW * len(self.symbols))
+    etag: str
+    body: obstore.Bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +74,14 @@ class _Chunk:
     """first and last of the row group"""
 
 
-class Version:
-    """A local file, or on its way to be one. Safe to share between threads."""
+class CachedObject:
+    """A file that holds an object, or will. Safe to share between threads."""
 
-    def __init__(self, folder: Path, listed: Listed, *, partly: bool) -> None:
-        self.listed = listed
-        self.partly = partly
+    def __init__(self, folder: Path, meta: ObjectMeta, *, is_partial: bool) -> None:
+        self.meta = meta
+        self.is_partial = is_partial
         self.readers = 0
-        self.current = True
+        self.is_current = True
         self.size = 0
         """bytes that are here"""
         self._folder = folder
@@ -95,68 +93,89 @@ class Version:
 
     @property
     def path(self) -> Path:
-        return self._folder / self.listed.key
+        """The local file; its folders are those of the key, which DuckDB reads the year from."""
+        return self._folder / self.meta.key
 
-    def is_of(self, etag: str) -> bool:
-        """Whether it is the version that a list shows now."""
-        return not self._failed and etag == (self._etag or self.listed.etag)
+    def is_version(self, etag: str) -> bool:
+        """Tell whether it is the version that a LIST shows now, and still on the disk."""
+        if self._failed or etag != (self._etag or self.meta.etag):
+            return False
+        return self._etag is None or self.path.is_file()
+
+    def fail(self) -> None:
+        """Never hand it out again: a read of it failed."""
+        self._failed = True
 
     def delete(self) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)  # what DuckDB has open stays readable until it closes
+        """Remove the file; a reader that has it open can still read it, except on Windows."""
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def fetch(
-        self, store: S3Store, pool: Executor, wanted: Wanted | None, early: "Future[Early | None] | None"
+        self, store: S3Store, pool: Executor, part: Projection | None, prefetched: "Future[Prefetched | None] | None"
     ) -> Traffic:
-        """Fetch what is wanted (None: all of it, for a version that is not `partly`) and not here yet.
+        """Fetch what is needed and not here yet; return what that took, without `prefetched`.
 
         Args:
-            early: what came before the list: if it is this version, nothing more is fetched. Its request is counted.
+            part: None: all of it, for a copy that is not partial.
+            prefetched: taken instead of a request if it is this version; it is counted where it was asked for.
 
         Raises:
-            TornRead: a part is no longer to be had.
+            TornRead: the object is another one by now.
+            NotParquetError: it is not ours.
             BaseError, OSError: obstore's own.
         """
         with self._lock:
             try:
                 if self._etag is None:
                     self.path.parent.mkdir(parents=True, exist_ok=True)
+                if prefetched:
+                    self._adopt(prefetched.result())
                 before = self.size
-                unused = self._adopt(early.result()) if early else 0
-                requests = self._fill(store, pool, wanted) if wanted and self.partly else self._whole(store, pool)
-                return Traffic(requests, 0, self.size - before + unused)
+                requests = self._fill(store, pool, part) if part and self.is_partial else self._whole(store, pool)
+                return Traffic(requests, 0, self.size - before)
             except BaseException:
                 self._failed = True
                 raise
 
-    def _adopt(self, early: "Early | None") -> int:
-        """Take what came before the list for this version, if it is; returns the bytes that came in vain."""
-        if early is None:
-            return 0
-        if self._etag is not None or early.etag != self.listed.etag:
-            return len(early.body)
-        self.size = self.path.write_bytes(early.body)
-        self.partly = False
-        self._etag = early.etag
-        return 0
+    def _adopt(self, prefetched: Prefetched | None) -> None:
+        """Take what came before the LIST, if it is this version."""
+        if prefetched is None or self._etag is not None or prefetched.etag != self.meta.etag:
+            return
+        self.size = self.path.write_bytes(prefetched.body)
+        self._require_parquet()
+        self.is_partial = False
+        self._etag = prefetched.etag
 
     def _whole(self, store: S3Store, pool: Executor) -> int:
         if self._etag is not None:
             return 0
-        requests = 0
-        if self.listed.size > PART:
-            ranges = [(start, min(start + PART, self.listed.size)) for start in range(0, self.listed.size, PART)]
+        size, requests = self.meta.size, 0
+        if size > RANGE_BYTES:
+            ranges = [(start, min(start + RANGE_BYTES, size)) for start in range(0, size, RANGE_BYTES)]
             requests = len(ranges)
             if self._ranges(store, pool, ranges):
+                self._require_parquet()
                 return requests
-        answer = obstore.get(store, self.listed.key)
+        answer = obstore.get(store, self.meta.key)
         with self.path.open("wb") as file:
-            for part in answer.stream(min_chunk_size=PART):
+            for part in answer.stream(min_chunk_size=RANGE_BYTES):
                 file.write(part)
             self.size = file.tell()
-        self._etag = etag(answer.meta["e_tag"])
+        if self.size != answer.meta["size"]:
+            raise TornRead(f"{self.meta.key} came with {self.size} of {answer.meta['size']} bytes")
+        self._require_parquet()
+        self._etag = bare_etag(answer.meta["e_tag"])
         return requests + 1
 
-    def _fill(self, store: S3Store, pool: Executor, wanted: Wanted) -> int:
+    def _require_parquet(self) -> None:
+        with self.path.open("rb") as file:
+            head = file.read(len(_MAGIC))
+            file.seek(-min(len(_MAGIC), self.size), 2)
+            tail = file.read()
+        if head != _MAGIC or tail != _MAGIC:
+            raise NotParquetError("no magic bytes")
+
+    def _fill(self, store: S3Store, pool: Executor, part: Projection) -> int:
         requests = 0
         if self._chunks is None:
             requests += self._footer(store, pool)
@@ -165,23 +184,23 @@ class Version:
             chunk
             for chunk in self._chunks
             if chunk.start not in self._fetched
-            and chunk.column in wanted.columns | KEYS
-            and _may_hold(chunk, wanted.symbols)
+            and chunk.column in part.columns | BAR_KEYS
+            and _may_hold(chunk, part.symbols)
         ]
         ranges = list(_joined(sorted((chunk.start, chunk.end) for chunk in needed)))
         if ranges and not self._ranges(store, pool, ranges):
-            raise TornRead(f"{self.listed.key} was replaced")
+            raise TornRead(f"{self.meta.key} was replaced")
         self._fetched |= {chunk.start for chunk in needed}
         return requests + len(ranges)
 
     def _footer(self, store: S3Store, pool: Executor) -> int:
-        """Fetch the end of the object, once more if the footer is longer than that; returns the requests."""
-        size, requests = self.listed.size, 0
-        length = max(_FOOTER, size // _FOOTER_SHARE)
+        """Fetch the end of the object, once more if the footer is longer than that; return the requests."""
+        size, requests = self.meta.size, 0
+        length = max(_FOOTER_BYTES, size // _FOOTER_SHARE)
         while True:
             requests += 1
             if not self._ranges(store, pool, [(max(0, size - length), size)]):
-                raise TornRead(f"{self.listed.key} was replaced, or its server sends no parts")
+                raise TornRead(f"{self.meta.key} was replaced, or its server sends no ranges")
             with self.path.open("rb") as file:
                 file.seek(size - 8)
                 needed = 8 + int.from_bytes(file.read(4), "little")
@@ -190,72 +209,69 @@ class Version:
             length = needed
 
     def _ranges(self, store: S3Store, pool: Executor, ranges: Sequence[tuple[int, int]]) -> bool:
-        """Fetch ranges side by side; False: they are not of the version listed, or the server sends no parts."""
-        one = self.listed
-        file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            os.truncate(file, one.size)
+        """Fetch ranges side by side; False: they are not of the version listed, or the server sends no ranges."""
+        meta = self.meta
+        with self.path.open("ab") as file:
+            file.truncate(meta.size)
 
-            def fetch(bounds: tuple[int, int]) -> str:
-                # the end is not included
-                options: Any = {"range": bounds, "if_match": f'"{one.etag}"'}
-                answer = obstore.get(store, one.key, options=options)
-                os.pwrite(file, memoryview(answer.bytes()), bounds[0])
-                return etag(answer.meta["e_tag"])
+        def fetch(bounds: tuple[int, int]) -> str:
+            # the end is not included
+            options: Any = {"range": bounds, "if_match": f'"{meta.etag}"'}
+            answer = obstore.get(store, meta.key, options=options)
+            with self.path.open("r+b") as file:  # of its own: no system has one position for several writers
+                file.seek(bounds[0])
+                file.write(answer.bytes())
+            return bare_etag(answer.meta["e_tag"])
 
-            parts = [pool.submit(fetch, bounds) for bounds in ranges]
-            wait(parts)
-        finally:
-            os.close(file)
+        parts = [pool.submit(fetch, bounds) for bounds in ranges]
+        wait(parts)
         if any(isinstance(part.exception(), BaseError) for part in parts):
             return False
-        if {part.result() for part in parts} != {one.etag}:
+        if {part.result() for part in parts} != {meta.etag}:
             return False
-        self._etag = one.etag
+        self._etag = meta.etag
         self.size += sum(end - start for start, end in ranges)
         return True
 
 
-@dataclass(frozen=True, slots=True)
-class Early:
-    """An object that was fetched before a list told of it."""
-
-    etag: str
-    body: obstore.Bytes
-
-
-def fetch_early(store: S3Store, key: str) -> Early | None:
-    """A small object; None: it is large, which no byte of is waited for, or not to be had, which the list tells."""
+def prefetch(store: S3Store, key: str) -> Prefetched | None:
+    """Fetch a small object by name; None means that it is large, or not to be had, as the LIST will tell."""
     try:
-        answer = obstore.get(store, key, options={"range": (0, SMALL)})
-        return Early(etag(answer.meta["e_tag"]), answer.bytes()) if answer.meta["size"] <= SMALL else None
+        answer = obstore.get(store, key, options={"range": (0, PREFETCH_LIMIT)})
+        if answer.meta["size"] > PREFETCH_LIMIT:
+            return None  # its body is not waited for
+        return Prefetched(bare_etag(answer.meta["e_tag"]), answer.bytes())
     except (BaseError, OSError):
         return None
 
 
-def etag(text: str | None) -> str:
-    """An ETag without its quotes: servers set them here and not there."""
+def bare_etag(text: str | None) -> str:
+    """Return an ETag without its quotes, which some answers have and others lack."""
     return (text or "").strip('"')
 
 
 def _chunks(path: Path) -> list[_Chunk]:
-    """The column chunks of a Parquet file of which the footer is here; TornRead: that is none."""
+    """Read the column chunks of a Parquet file whose footer is here.
+
+    Raises:
+        NotParquetError: it is not a footer.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         footer = pq.read_metadata(path)
-    except (pa.ArrowInvalid, OSError) as problem:  # as DuckDB finds it, all of it at hand
-        raise TornRead(f"{path}: {problem}") from problem
+    except (pa.ArrowInvalid, OSError) as problem:
+        raise NotParquetError(str(problem)) from problem
     chunks = []
     for number in range(footer.num_row_groups):
         group = footer.row_group(number)
-        columns = {one.path_in_schema: one for one in map(group.column, range(group.num_columns))}
+        columns = {column.path_in_schema: column for column in map(group.column, range(group.num_columns))}
         known = columns["symbol"].statistics if "symbol" in columns else None
         symbols = (known.min, known.max) if known is not None and known.has_min_max else (None, None)
-        for name, one in columns.items():
-            start = one.dictionary_page_offset or one.data_page_offset
-            chunks.append(_Chunk(name, start, start + one.total_compressed_size, symbols))
+        for name, column in columns.items():
+            start = column.dictionary_page_offset or column.data_page_offset
+            chunks.append(_Chunk(name, start, start + column.total_compressed_size, symbols))
     return chunks
 
 
@@ -265,13 +281,13 @@ def _may_hold(chunk: _Chunk, symbols: Iterable[str] | None) -> bool:
 
 
 def _joined(ranges: Sequence[tuple[int, int]]) -> Iterable[tuple[int, int]]:
-    """Sorted ranges, those joined that lie close together, none longer than PART."""
+    """Join sorted ranges that lie close together, none longer than RANGE_BYTES."""
     joined: list[list[int]] = []
     for start, end in ranges:
-        if joined and start - joined[-1][1] <= GAP:
+        if joined and start - joined[-1][1] <= MAX_GAP:
             joined[-1][1] = max(joined[-1][1], end)
         else:
             joined.append([start, end])
     for start, end in joined:
-        for first in range(start, end, PART):
-            yield first, min(first + PART, end)
+        for first in range(start, end, RANGE_BYTES):
+            yield first, min(first + RANGE_BYTES, end)

@@ -1,54 +1,63 @@
-"""The lake's objects as local files: listed before every read, fetched when their ETag is new.
+"""The mirror: the lake's objects as local files, listed before every read and fetched when their ETag is new.
 
 Over httpfs a read is a chain of round trips (list, footer, column chunks) and can meet an object that is being
-replaced. Whole objects take one list and one GET each, all under way at once, and cannot be torn: a writer replaces an
-object in one step. The first read of a process asks for small objects beside the list, by the names that they surely
-have; the list then says whether they are current. Where that spares much, only the needed columns and row groups come,
-on condition of the ETag. What would be too much to fetch stays on S3, where DuckDB reads the ranges that it needs.
+replaced. Whole objects take one LIST and one GET each, all in flight at once, and cannot be torn: a writer replaces an
+object in one step. The first read of a process asks for small objects while the LIST is in flight, by the names that
+they must have; the LIST then says whether they are current. Where that saves much, only the needed columns and row
+groups come, on condition of the ETag. What would be too much to copy stays on S3, and DuckDB reads the ranges that it
+needs.
+
+    listing = mirror.listing({"bars_raw", "corporate_actions"})     # in flight; holds nothing
+    with mirror.copies(listing, Scan(since=day)) as copies:       # decides, acquires, begins to fetch
+        copies.files()                                            # {"bars_raw": ["/tmp/…/bars.parquet"], …}
 """
 
 import re
 import weakref
-from collections.abc import Collection, Iterable, KeysView, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import date, timedelta
 from itertools import count
 from threading import Lock
+from types import TracebackType
 from typing import Any
 
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from alchemiser_duck.errors import AlchemiserDuckError, EmptyLake, StorageRefused, StorageUnavailable
+from alchemiser_duck.errors import AlchemiserDuckError, CorruptPartition, EmptyLake, StorageRefused, StorageUnavailable
 from alchemiser_duck.lake import credentials
-from alchemiser_duck.lake.cached_object import Early, Listed, TornRead, Version, Wanted, etag, fetch_early
+from alchemiser_duck.lake.cached_object import (
+    CachedObject,
+    NotParquetError,
+    ObjectMeta,
+    Prefetched,
+    TornRead,
+    bare_etag,
+    prefetch,
+)
 from alchemiser_duck.lake.credentials import Credentials
+from alchemiser_duck.lake.forks import require_own_process
 from alchemiser_duck.lake.io_stats import Traffic
+from alchemiser_duck.lake.scan import MEBIBYTE, Projection, Scan
 from alchemiser_duck.lake.scratch import ScratchFolder, remove_abandoned
-from alchemiser_duck.query.catalogue import sql_root
 from alchemiser_duck.settings import Settings
 
-MEBIBYTE = 1 << 20
-
-NARROW = 32 * MEBIBYTE
-"""A read of a few symbols fetches objects up to this in all: more of them than it needs is cheaper than round trips."""
-WIDE = 192 * MEBIBYTE
-"""A read of many symbols needs most of each object: two years of the whole US market are 140 MiB."""
-SPARED = 16 * MEBIBYTE
-"""A read that needs this much less than whole partitions fetches their parts: that takes one more round trip."""
-KEPT = 256 * MEBIBYTE
-"""How much stays on disk between reads."""
-EARLY_YEARS = 4
-"""A read of more years than this waits for the list: what it computes takes longer than a round trip."""
-EARLY_SYMBOLS = 600
-"""So does a read of more symbols than this: their partitions are surely not SMALL."""
+MIN_SAVING = 16 * MEBIBYTE
+"""A read that needs this much less than whole partitions fetches their parts, which takes one more round trip."""
+CACHE_BYTES = 256 * MEBIBYTE
+"""Bytes that stay on disk between reads."""
+PREFETCH_YEARS = 4
+"""A read of more years waits for the LIST: what it computes takes longer than a round trip."""
+PREFETCH_SYMBOLS = 600
+"""So does a read of more symbols: their partitions are larger than PREFETCH_LIMIT."""
 
 REQUESTS_AT_ONCE = 32
-HANDING_OVER = 0.001
-"""Seconds that the threads that send requests get Python's lock for: they would wait 5 ms for it, each in turn."""
-_PAGE = 1000
-"""Keys in one answer to a list."""
+HANDOVER_SECONDS = 0.001
+"""How long the threads that send requests get Python's lock for; they would wait 5 ms for it, each in turn."""
+_LIST_PAGE = 1000
+"""Keys in one answer to a LIST."""
 
 RELATIONS = {
     "bars_raw": "bars/timeframe=1Day/*/bars.parquet",
@@ -56,248 +65,304 @@ RELATIONS = {
     "refresh_runs": "refresh_runs/*/*.parquet",
     "sessions": "sessions/*.parquet",
 }
-"""Relations that read S3, and their objects. Each has a variable of its name: the files to read instead."""
+"""Relations that read S3, and their objects. Each has a session variable of its name: the files to read instead."""
 
 
-class LakeObjects:
-    """The objects of one lake on this machine's disk. Safe to share between threads."""
+class Listing:
+    """The objects of some relations, being listed. It holds nothing that must be given back."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, mirror: "ObjectMirror", lists: "Mapping[str, Future[list[ObjectMeta]]]") -> None:
+        self._mirror = mirror
+        self._lists = lists
+        self.prefetched: dict[str, Future[Prefetched | None]] = {}
+
+    def objects(self) -> dict[str, list[ObjectMeta]]:
+        """Wait for the LISTs; give the objects of each relation, by key.
+
+        Raises:
+            StorageRefused, StorageUnavailable: S3 does not answer as it should.
+        """
+        return {relation: listed.result() for relation, listed in self._lists.items()}
+
+    def newest_day(self) -> date | None:
+        """Wait for the LIST of bars; give the last day that a stored bar can be of, None where none is stored."""
+        bars = self._lists["bars_raw"].result() if "bars_raw" in self._lists else []
+        years = [year for year in map(year_of, bars) if year]
+        return date(max(years) + 1, 1, 1) - timedelta(days=1) if years else None
+
+    def prefetch(self, scan: Scan, until: date) -> None:
+        """Begin to fetch what the scan most likely needs, by name; nothing where it is likely to be large."""
+        since = scan.since
+        few = len(scan.symbols or ()) <= PREFETCH_SYMBOLS
+        if since is None or until.year - since.year >= PREFETCH_YEARS or not few:
+            return
+        years = [f"year={year}" for year in range(since.year, until.year + 1)]
+        names = {"bars_raw": years, "corporate_actions": ["corporate_actions"], "sessions": ["sessions"]}
+        keys = [
+            RELATIONS[relation].replace("*", name)
+            for relation in names.keys() & self._lists
+            for name in names[relation]
+        ]
+        self.prefetched |= self._mirror.prefetch(keys)
+
+    @property
+    def traffic(self) -> Traffic:
+        """What was sent so far: a page of a LIST each, and what was prefetched, of use or not."""
+        lists = [listed.result() for listed in self._lists.values() if listed.done() and not listed.exception()]
+        pages = sum(max(1, -(-len(listed) // _LIST_PAGE)) for listed in lists)
+        came = [fetching.result() for fetching in self.prefetched.values() if fetching.done()]
+        received = sum(len(fetched.body) for fetched in came if fetched)
+        return Traffic(pages + len(self.prefetched), 0, received)
+
+
+class ObjectMirror:
+    """Copies of the objects of one lake on this machine's disk. Safe to share between threads."""
+
+    def __init__(self, settings: Settings, *, is_local: bool = True) -> None:
+        """Prepare the scratch folder and the threads; S3 is not asked.
+
+        Args:
+            is_local: False leaves every object on S3, for DuckDB to read over httpfs.
+        """
+        require_own_process()
         self._settings = settings
+        self._is_local = is_local
         self._lock = Lock()
         self._credentials: Credentials | None = None
         self._store: S3Store | None = None
-        self._versions: dict[str, Version] = {}
+        self._objects: dict[str, CachedObject] = {}
         self._numbers = count()
         scratch = ScratchFolder()
         self.folder = scratch.path
-        # reads wait for large objects, these for requests, which wait for nobody
-        pools = [
-            ThreadPoolExecutor(REQUESTS_AT_ONCE, f"alchemiser-duck-{name}") for name in ("requests", "large", "reads")
-        ]
-        self._requests, self._large, self._reads = pools
-        self.close = weakref.finalize(self, _close, pools, scratch)
-        self._reads.submit(remove_abandoned)
+        # a copy waits for its requests, which wait for nobody
+        self._requests = ThreadPoolExecutor(REQUESTS_AT_ONCE, "alchemiser-duck-requests")
+        self._copying = ThreadPoolExecutor(REQUESTS_AT_ONCE, "alchemiser-duck-copies")
+        self.close = weakref.finalize(self, _close, (self._requests, self._copying), scratch)
+        self._copying.submit(remove_abandoned)
 
-    def read(self, relations: Collection[str]) -> "LakeRead":
-        """Begin a read of these relations: their objects are being listed when this returns.
+    def listing(self, relations: Collection[str]) -> Listing:
+        """Begin to list the objects of these relations.
 
         Raises:
             StorageRefused: there are no AWS credentials.
         """
+        require_own_process()
         now = credentials.current()
         with self._lock:
             if self._store is None or now != self._credentials:
                 self._store, self._credentials = _open_store(self._settings, now), now
-        return LakeRead(self, {name: self._requests.submit(self._list, RELATIONS[name]) for name in relations})
+        return Listing(self, {name: self._requests.submit(self._list, RELATIONS[name]) for name in relations})
 
-    def fetch_early(self, keys: Iterable[str]) -> "dict[str, Future[Early | None]]":
-        """Begin to fetch those of the objects that no version is here of, before a list tells of them."""
-        assert self._store is not None  # noqa: S101 (a read comes first)
+    def copies(self, listing: Listing, scan: Scan, *, whole: bool = False) -> "Copies":
+        """Prepare the local files of a scan; they are acquired when the context is entered.
+
+        Args:
+            whole: copy whole objects, however large: what no writer can tear.
+        """
+        return Copies(self, listing, scan, whole=whole)
+
+    def prefetch(self, keys: Iterable[str]) -> "dict[str, Future[Prefetched | None]]":
+        """Begin to fetch those of the objects that no copy is here of."""
+        store = self._store
+        if store is None or not self._is_local:
+            return {}
         with self._lock:
-            new = [key for key in keys if key not in self._versions]
-        return {key: self._requests.submit(fetch_early, self._store, key) for key in new}
+            new = [key for key in keys if key not in self._objects]
+        return {key: self._requests.submit(prefetch, store, key) for key in new}
 
-    def coordinate(self, function: Any, *arguments: Any) -> "Future[Any]":
-        """Run what waits for requests, in threads that no request needs."""
-        return self._reads.submit(function, *arguments)
+    def plan(self, objects: Mapping[str, list[ObjectMeta]], scan: Scan, *, whole: bool) -> "_Plan":
+        """Decide which objects are copied, which of them in part, and which are read over httpfs.
 
-    def nothing_stored(self) -> EmptyLake:
+        Raises:
+            EmptyLake: no bar is stored.
+        """
+        if not objects.get("bars_raw", True):
+            raise self._nothing_stored()
+        seen = {name: _seen(found, scan) if name == "bars_raw" else found for name, found in objects.items()}
+        if not self._is_local:
+            return _Plan({}, seen, None)
+        bars, part = seen.get("bars_raw", []), None if whole else scan.projection
+        size, share = sum(meta.size for meta in bars), part.share if part else 1
+        if size * (1 - share) < MIN_SAVING:
+            part, share = None, 1
+        if size * share > scan.limit and not whole:
+            return _Plan({name: found for name, found in seen.items() if name != "bars_raw"}, {"bars_raw": bars}, None)
+        return _Plan(seen, {}, part)
+
+    def acquire(
+        self, plan: "_Plan", prefetched: "Mapping[str, Future[Prefetched | None]]"
+    ) -> "list[tuple[CachedObject, Future[Traffic]]]":
+        """Begin to fetch what a plan copies; `release` gives it back."""
+        acquired = []
+        with self._lock:
+            for name, metas in plan.copied.items():
+                part = plan.part if name == "bars_raw" else None
+                for meta in metas:
+                    cached = self._objects.pop(meta.key, None)
+                    if cached is not None and not (cached.is_version(meta.etag) and (part or not cached.is_partial)):
+                        self._retire(cached)
+                        cached = None
+                    if cached is None:
+                        folder = self.folder / str(next(self._numbers))
+                        cached = CachedObject(folder, meta, is_partial=part is not None)
+                    cached.readers += 1
+                    self._objects[meta.key] = cached  # the last one used comes last
+                    fetching = self._copying.submit(self._fetch, cached, part, prefetched.get(meta.key))
+                    acquired.append((cached, fetching))
+        return acquired
+
+    def release(self, objects: Iterable[CachedObject], *, failed: bool) -> None:
+        """Give copies back; those out of use longest go beyond CACHE_BYTES, and those of a failed read at once."""
+        with self._lock:
+            for cached in objects:
+                cached.readers -= 1
+                if failed:
+                    cached.fail()
+                if not cached.is_current:
+                    self._retire(cached)
+            kept = sum(cached.size for cached in self._objects.values())
+            for key, cached in list(self._objects.items()):
+                if kept > CACHE_BYTES and not cached.readers:
+                    kept -= cached.size
+                    self._retire(self._objects.pop(key))
+
+    def _retire(self, cached: CachedObject) -> None:
+        cached.is_current = False
+        if not cached.readers:
+            cached.delete()
+
+    def _nothing_stored(self) -> EmptyLake:
         return EmptyLake(
             f"nothing is stored under {self._settings.lake_url} yet; to fill it: "
             "alchemiser-duck refresh --mode overnight --symbols AAPL,MSFT"
         )
 
-    def _list(self, pattern: str) -> list[Listed]:
+    def _list(self, pattern: str) -> list[ObjectMeta]:
         prefix, _, _ = pattern.partition("*")
         try:
-            found = obstore.list(self._store, prefix, return_arrow=False).collect()  # type: ignore[arg-type]
+            listed = obstore.list(self._store, prefix, return_arrow=False).collect()  # type: ignore[arg-type]
         except (BaseError, OSError) as problem:
             raise _translated(problem, self._settings) from None
         fits = re.compile(re.escape(pattern).replace(r"\*", "[^/]+")).fullmatch  # as DuckDB's glob
-        listed = (Listed(one["path"], etag(one["e_tag"]), one["size"]) for one in found if fits(one["path"]))
-        return sorted(listed, key=lambda one: one.key)
+        metas = (
+            ObjectMeta(meta["path"], bare_etag(meta["e_tag"]), meta["size"]) for meta in listed if fits(meta["path"])
+        )
+        return sorted(metas, key=lambda meta: meta.key)
 
-    def acquire(
-        self, needs: Iterable[tuple[Listed, Wanted | None]], early: "Mapping[str, Future[Early | None]]"
-    ) -> "list[tuple[Version, Future[Traffic]]]":
-        """The version of each object to read, and what fetching takes as far as it is for this read.
-
-        Args:
-            needs: what is wanted of each; None: all of it. `release` gives the versions back.
-            early: what `fetch_early` began.
-        """
-        acquired = []
-        with self._lock:
-            for one, wanted in needs:
-                version = self._versions.pop(one.key, None)
-                if version is not None and not (version.is_of(one.etag) and (wanted or not version.partly)):
-                    self._retire(version)
-                    version = None
-                if version is None:
-                    version = Version(self.folder / str(next(self._numbers)), one, partly=wanted is not None)
-                version.readers += 1
-                self._versions[one.key] = version  # the last one used comes last
-                acquired.append((version, self._large.submit(self._fetch, version, wanted, early.get(one.key))))
-        return acquired
-
-    def release(self, versions: Iterable[Version]) -> None:
-        """These versions are no longer read; of all that is not, what was out of use longest goes beyond KEPT."""
-        with self._lock:
-            for version in versions:
-                version.readers -= 1
-                if not version.current:
-                    self._retire(version)
-            kept = sum(version.size for version in self._versions.values())
-            for key, version in list(self._versions.items()):
-                if kept > KEPT and not version.readers:
-                    kept -= version.size
-                    self._retire(self._versions.pop(key))
-
-    def _retire(self, version: Version) -> None:
-        version.current = False
-        if not version.readers:
-            version.delete()
-
-    def _fetch(self, version: Version, wanted: Wanted | None, early: "Future[Early | None] | None") -> Traffic:
-        assert self._store is not None  # noqa: S101 (a read comes first)
+    def _fetch(
+        self, cached: CachedObject, part: Projection | None, prefetched: "Future[Prefetched | None] | None"
+    ) -> Traffic:
+        assert self._store is not None  # noqa: S101 (a list comes first)
         try:
-            return version.fetch(self._store, self._requests, wanted, early)
+            return cached.fetch(self._store, self._requests, part, prefetched)
         except FileNotFoundError as problem:
             raise TornRead(str(problem)) from problem
+        except NotParquetError as problem:
+            raise torn_by_damage(self._settings, cached.meta.key, problem) from problem
         except (BaseError, OSError) as problem:
             raise _translated(problem, self._settings) from None
 
 
-class LakeRead:
-    """One read: what it lists and fetches, and the files that stay until it ends. A context manager, used once."""
+class _Plan:
+    """What a read does with each object."""
 
-    def __init__(self, lake: LakeObjects, listings: "dict[str, Future[list[Listed]]]") -> None:
-        self._lake = lake
-        self._listings = listings
-        self._early: dict[str, Future[Early | None]] = {}
-        self._held: list[Version] = []
-        self._files: Future[dict[str, list[str]]] | None = None
-        self.ended = False
-        self.traffic = Traffic()
+    def __init__(
+        self, copied: dict[str, list[ObjectMeta]], remote: dict[str, list[ObjectMeta]], part: Projection | None
+    ) -> None:
+        self.copied = copied
+        self.remote = remote
+        self.part = part
+        """what is copied of bars; None: whole objects"""
 
-    @property
-    def relations(self) -> KeysView[str]:
-        return self._listings.keys()
 
-    def __enter__(self) -> "LakeRead":
+class Copies:
+    """The files of one read. A context manager: entering acquires and begins to fetch, leaving gives back."""
+
+    def __init__(self, mirror: ObjectMirror, listing: Listing, scan: Scan, *, whole: bool) -> None:
+        self._mirror = mirror
+        self._listing = listing
+        self._scan = scan
+        self._whole = whole
+        self._plan = _Plan({}, {}, None)
+        self._acquired: list[tuple[CachedObject, Future[Traffic]]] = []
+
+    def __enter__(self) -> "Copies":
+        self._plan = self._mirror.plan(self._listing.objects(), self._scan, whole=self._whole)
+        self._acquired = self._mirror.acquire(self._plan, self._listing.prefetched)
+        wait([fetching for _, fetching in self._acquired], HANDOVER_SECONDS)
         return self
 
-    def __exit__(self, *_: object) -> None:
-        wait(self._early.values())
-        if self._files is not None:
-            wait([self._files])
-        self._lake.release(self._held)
-        self.ended = True
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        wait(self._listing.prefetched.values())
+        wait([fetching for _, fetching in self._acquired])
+        self._mirror.release([cached for cached, _ in self._acquired], failed=isinstance(error, TornRead))
 
-    def newest_day(self) -> date | None:
-        """The last day that a stored bar can be of; None: no bar is stored."""
-        bars = self._listings["bars_raw"].result() if "bars_raw" in self._listings else []
-        years = [year for year in map(year_of, bars) if year]
-        return date(max(years) + 1, 1, 1) - timedelta(days=1) if years else None
+    @property
+    def versions(self) -> frozenset[tuple[str, str]]:
+        """Key and ETag of every object of the read: the same ones give the same rows."""
+        return frozenset(
+            (meta.key, meta.etag)
+            for objects in (self._plan.copied, self._plan.remote)
+            for metas in objects.values()
+            for meta in metas
+        )
 
-    def expect(self, since: date | None, until: date, symbols: Collection[str] | None) -> None:
-        """Begin to fetch what a read most likely needs, while S3 lists; None: since ever, of all symbols."""
-        if since is None or until.year - since.year >= EARLY_YEARS or len(symbols or ()) > EARLY_SYMBOLS:
-            return
-        years = [f"year={year}" for year in range(since.year, until.year + 1)]
-        names = {"bars_raw": years, "corporate_actions": ["corporate_actions"], "sessions": ["sessions"]}
-        keys = [RELATIONS[one].replace("*", name) for one in names.keys() & self._listings for name in names[one]]
-        begun = self._lake.fetch_early(keys)
-        self._early |= begun
-        self.traffic += Traffic(len(begun))
+    @property
+    def is_remote(self) -> bool:
+        """Tell whether something is left on S3, for DuckDB to read over httpfs."""
+        return bool(self._plan.remote)
 
-    def fetch(self, since: date | None, as_of: date | None, limit: int | None, wanted: Wanted | None = None) -> None:
-        """Begin to fetch, once, what the lens shows.
+    @property
+    def is_partial(self) -> bool:
+        """Tell whether only parts of some objects were copied."""
+        return any(cached.is_partial for cached, _ in self._acquired)
 
-        Args:
-            since, as_of: the lens: partitions outside are left out.
-            limit: bytes of bars to fetch at most; None: whatever it is.
-            wanted: what the query needs of the bars; None: everything.
-        """
-        if self._files is not None:
-            return
-        begun = None
-        if all(listing.done() and not listing.exception() for listing in self._listings.values()):
-            begun = self._begin(since, as_of, limit, wanted)
-            wait([fetched for _, fetched in begun[1]], HANDING_OVER)
-        self._files = self._lake.coordinate(self._fetch, since, as_of, limit, wanted, begun)
+    @property
+    def local(self) -> dict[str, str]:
+        """The local path of every object that is copied, by key."""
+        return {cached.meta.key: str(cached.path) for cached, _ in self._acquired}
 
     def files(self) -> dict[str, list[str]]:
-        """The local files to read by relation; bars are left out where they are more than the limit.
+        """Wait for the files; give local paths, and s3:// addresses of what is left there, by relation.
 
         Raises:
-            EmptyLake: no bar is stored.
-            TornRead: an object was removed meanwhile.
+            TornRead: an object was replaced or removed since the LIST.
             StorageRefused, StorageUnavailable: S3 does not answer as it should.
         """
-        assert self._files is not None  # noqa: S101 (fetch comes first)
-        return self._files.result()
+        for _, fetching in self._acquired:
+            fetching.result()
+        paths = self.local
+        local = {name: [paths[meta.key] for meta in metas] for name, metas in self._plan.copied.items()}
+        root = self._mirror._settings.lake_url
+        return local | {name: [f"{root}/{meta.key}" for meta in metas] for name, metas in self._plan.remote.items()}
 
-    def _fetch(
-        self,
-        since: date | None,
-        as_of: date | None,
-        limit: int | None,
-        wanted: Wanted | None,
-        begun: "_Begun | None",
-    ) -> dict[str, list[str]]:
-        objects, acquired = begun or self._begin(since, as_of, limit, wanted)
-        if not objects.get("bars_raw", True):
-            raise self._lake.nothing_stored()
-        for _, fetched in acquired:
-            self.traffic += fetched.result()
-        paths = {version.listed.key: str(version.path) for version, _ in acquired}
-        return {name: [paths[one.key] for one in found] or stand_in(name) for name, found in objects.items()}
-
-    def _begin(self, since: date | None, as_of: date | None, limit: int | None, wanted: Wanted | None) -> "_Begun":
-        """The objects to read and their versions, which are being fetched when this returns."""
-        objects = {name: listing.result() for name, listing in self._listings.items()}
-        self.traffic += Traffic(sum(max(1, -(-len(found) // _PAGE)) for found in objects.values()))
-        if bars := objects.get("bars_raw"):
-            bars = objects["bars_raw"] = _seen_through(bars, since, as_of)
-            whole = sum(one.size for one in bars)
-            share = wanted.share if wanted else 1
-            if whole * (1 - share) < SPARED:
-                wanted, share = None, 1
-            if limit is not None and whole * share > limit:
-                del objects["bars_raw"]
-        acquired = self._lake.acquire(
-            ((one, wanted if name == "bars_raw" else None) for name, found in objects.items() for one in found),
-            self._early,
-        )
-        self._held += [version for version, _ in acquired]
-        return objects, acquired
+    @property
+    def traffic(self) -> Traffic:
+        """What fetching has sent and received so far, without the listing."""
+        done = [fetching for _, fetching in self._acquired if fetching.done() and not fetching.exception()]
+        return sum((fetching.result() for fetching in done), Traffic())
 
 
-_Begun = tuple[dict[str, list[Listed]], list[tuple[Version, "Future[Traffic]"]]]
+def torn_by_damage(settings: Settings, key: str, problem: Exception) -> TornRead:
+    """Say that an object cannot be decoded; the second time that the same version cannot, it is an error."""
+    error = CorruptPartition(
+        f"{settings.lake_url}/{key} is damaged, or not ours ({str(problem).splitlines()[0]}): it was left as it is; "
+        "move it away and refresh again"
+    )
+    return TornRead(str(error), error)
 
 
-def year_of(partition: Listed) -> int | None:
-    """The year that a partition's key names."""
+def year_of(partition: ObjectMeta) -> int | None:
+    """Read the year that a partition's key names."""
     found = re.search(r"/year=(\d+)/", partition.key)
     return int(found.group(1)) if found else None
 
 
-def _seen_through(partitions: list[Listed], since: date | None, as_of: date | None) -> list[Listed]:
-    """The partitions that the lens shows; one of them, if none, for the sake of its columns."""
-    seen = [
-        one
-        for one in partitions
-        if (year := year_of(one)) is None
-        or ((since is None or year >= since.year) and (as_of is None or year <= as_of.year))
-    ]
-    return seen or partitions[-1:]
-
-
-def stand_in(relation: str) -> list[str]:
-    """What a relation that nothing is stored of reads: no rows, but the sessions known at release."""
-    return [str(path) for path in sorted((sql_root() / "empty_lake").glob(RELATIONS[relation]))]
+def _seen(partitions: list[ObjectMeta], scan: Scan) -> list[ObjectMeta]:
+    """Select the partitions that the scan sees; one of them where it sees none, for the sake of its columns."""
+    return [meta for meta in partitions if (year := year_of(meta)) is None or scan.sees(year)] or partitions[-1:]
 
 
 def _close(pools: Iterable[ThreadPoolExecutor], scratch: ScratchFolder) -> None:

@@ -9,10 +9,18 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import pairwise
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from duckdb import DuckDBPyConnection
+from duckdb import DuckDBPyConnection, DuckDBPyRelation
+
+from alchemiser_duck.lake.mirror import Copies
+from alchemiser_duck.query.literals import identifier
+from alchemiser_duck.query.session import DuckDBSession
+from alchemiser_duck.query.statement import Lens, Query
+from alchemiser_duck.query.translation import translated
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +44,7 @@ ROWS_IN_A_BATCH = 122_880
 
 
 @dataclass(frozen=True)
-class InOrder:
+class OrderedScan:
     """What is computed from rows that are sorted once."""
 
     rows: str
@@ -57,8 +65,35 @@ def lane(place: int, number: int) -> str:
     return f"r{place}_{number}"
 
 
-def run(asked: InOrder, rows: "pa.Table", connect: Callable[[], DuckDBPyConnection]) -> "pa.Table":
-    """The result for the rows, by symbol and timestamp.
+def run_ordered(session: DuckDBSession, scan: OrderedScan, names: str, lens: Lens, copies: Copies) -> DuckDBPyRelation:
+    """Read the rows of a scan, compute its query over them in lanes, and put what is beside next to it.
+
+    Raises:
+        TornRead, QueryFailed: as the session's `run` does.
+    """
+    # needed later, takes 0.3 s, and DuckDB has none of Python's lock while it scans
+    Thread(target=import_module, args=("pyarrow.dataset",), daemon=True).start()
+    session.stream(names)  # opens while objects arrive
+    rows = session.rows(Query(scan.rows, names, lens), copies)
+    connection = session.connection()
+    with translated():
+        result = compute(scan, rows, lambda: session.stream(names))
+        if scan.beside is None:
+            return connection.from_arrow(result)
+        beside = session.rows(Query(scan.beside, names, lens), copies)
+        both = widened(result, beside)
+        if both is not None:
+            return connection.from_arrow(both.select(scan.names))
+        connection.register("in_lanes", result)
+        connection.register("beside_them", beside)
+        listed = ", ".join(map(identifier, scan.names))
+        joined = "in_lanes left join beside_them using (symbol, timestamp)"
+        ordered = connection.sql(f"select {listed} from {joined} order by symbol, timestamp")
+        return connection.from_arrow(ordered.to_arrow_table())
+
+
+def compute(scan: OrderedScan, rows: "pa.Table", connect: Callable[[], DuckDBPyConnection]) -> "pa.Table":
+    """Compute a scan's query over its rows, by symbol and timestamp.
 
     Args:
         connect: opens a connection that runs a query in the thread that asks, and nowhere else: the order of the rows
@@ -70,15 +105,15 @@ def run(asked: InOrder, rows: "pa.Table", connect: Callable[[], DuckDBPyConnecti
         pa.schema([one.with_type(pa.float64()) if one.type == pa.float32() else one for one in rows.schema])
     )
     whole = {one.name: pa.types.is_float64(one.type) for one in rows.schema if rows[one.name].null_count == 0}
-    numbers = [name for name in asked.columns if name != "symbol"]
+    numbers = [name for name in scan.columns if name != "symbol"]
     with ThreadPoolExecutor(_cores() + 1, "alchemiser-duck-compute") as pool:
         runs = pool.submit(_Runs.of, rows["symbol"])
         values = dict(zip(numbers, pool.map(lambda name: rows[name].combine_chunks(), numbers), strict=True))
         order = _Order.of(runs.result(), _moments(values["timestamp"]))
-        query = pool.submit(asked.query, int(order.sizes.max(initial=1)), whole)  # is written while rows are gathered
+        query = pool.submit(scan.query, int(order.sizes.max(initial=1)), whole)  # is written while rows are gathered
 
         def compute(part: slice) -> "pa.Table":
-            blocks = _blocks(asked.columns, values, order, part)
+            blocks = _blocks(scan.columns, values, order, part)
             connection = connect()
             connection.register("rows_in_order", blocks)
             return _named(connection.sql(query.result()).to_arrow_table(ROWS_IN_A_BATCH), order.runs.names)

@@ -225,6 +225,11 @@ def _user_file(path: Path) -> SqlFile:
         raise SettingsError(f"{path} cannot be read as text: {problem}") from problem
 
 
+def relation_names(folder: Path | None) -> list[str]:
+    """The names of all views of the layer and of the user's own, sorted."""
+    return sorted(file.name for file in (*built_in_files(), *user_files(folder)) if file.is_relation)
+
+
 def indicator_files(folder: Path | None) -> dict[str, SqlFile]:
     """The indicators that take parameters, built-in and the user's own, by name."""
     return {file.name: file for file in (*built_in_files(), *user_files(folder)) if file.is_indicator}

@@ -13,10 +13,10 @@ ROWS_AT_MOST = 100_000
 """A larger result takes as long to copy as to compute."""
 VALUES_KEPT = 8_000_000
 
-SCHEMA = "remembered"
+SCHEMA = "cached_results"
 
 
-class ResultMemory:
+class ResultCache:
     """The results used last, as tables of a DuckDB of which every connection given is one. Safe to share.
 
     That DuckDB has a schema of the name SCHEMA. The key must tell the query, the lens and the version of every object
@@ -30,7 +30,7 @@ class ResultMemory:
         """table and number of values"""
 
     def get(self, key: Hashable, connection: DuckDBPyConnection, name: str) -> bool:
-        """Make the result of that key a temporary table of the connection; False: it is not remembered."""
+        """Make the result of that key a temporary table of the connection; False: it is not cached."""
         with self._lock:
             if key not in self._kept:
                 return False
@@ -43,7 +43,7 @@ class ResultMemory:
         return True
 
     def put(self, key: Hashable, connection: DuckDBPyConnection, result: DuckDBPyRelation) -> None:
-        """Remember a result of the connection, unless it is large; what was out of use longest goes."""
+        """Keep a result of the connection, unless it is large; what was out of use longest goes."""
         rows = len(result)
         if rows > ROWS_AT_MOST:
             return

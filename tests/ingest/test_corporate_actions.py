@@ -28,8 +28,9 @@ from alchemiser_duck.errors import BadParameter
 from alchemiser_duck.ingest import corporate_actions
 from alchemiser_duck.ingest.corporate_actions import read_actions
 from alchemiser_duck.ingest.source import AlpacaSource
+from alchemiser_duck.lake.scan import Scan
 from alchemiser_duck.query.catalogue import files_named_in, sql_root
-from alchemiser_duck.query.session import DuckDBSession
+from alchemiser_duck.query.session import DuckDBSession, Reading
 from alchemiser_duck.sandbox import Sandbox
 from alchemiser_duck.sandbox.alpaca_server import AlpacaServer
 
@@ -357,11 +358,14 @@ def test_malformed_rows_are_set_aside_with_their_reason() -> None:
 def test_actions_are_looked_up_among_bars_by_a_sort(stored_settings: Settings) -> None:
     """DuckDB guesses that an Arrow table is small, and would compare each of 200,000 actions with every bar."""
     session = DuckDBSession(stored_settings)
-    with session.read_ahead("bars_raw") as read:
-        read.fetch(None, None, None)
-        connection = session.connection(names="action_factors", files=read.files())
-        connection.register("given", corporate_actions.ACTION_SCHEMA.empty_table())
-        plan = connection.execute("explain from action_factors('given')").fetchall()[0][1]
+
+    def explained(reading: Reading) -> str:
+        with reading.copies(Scan()) as copies:
+            connection = session.connection(names="action_factors", files=copies.files())
+            connection.register("given", corporate_actions.ACTION_SCHEMA.empty_table())
+            return str(connection.execute("explain from action_factors('given')").fetchall()[0][1])
+
+    plan = session.reading("bars_raw", explained)
     assert "ASOF_JOIN" in plan
     assert "NESTED_LOOP_JOIN" not in plan
 

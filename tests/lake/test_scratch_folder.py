@@ -99,8 +99,8 @@ def test_where_there_are_no_locks_a_process_still_has_its_folder(
 def test_readers_and_writers_remove_them(tmp_path: Path) -> None:
     """A reader when it begins to read, a writer when it merges."""
     for begin in (
-        "from alchemiser_duck.lake.mirror import LakeObjects; from alchemiser_duck import Settings; "
-        "LakeObjects(Settings.from_environment(MARKET_DATA_BUCKET='bucket')).coordinate(int).result()",
+        "from alchemiser_duck.lake.mirror import ObjectMirror; from alchemiser_duck import Settings; "
+        "ObjectMirror(Settings.from_environment(MARKET_DATA_BUCKET='bucket'))._copying.shutdown()",
         "from alchemiser_duck.ingest.merge import INCOMING_SCHEMA, check_bars; "
         "check_bars(INCOMING_SCHEMA.empty_table())",
     ):

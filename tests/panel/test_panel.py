@@ -15,8 +15,8 @@ from references import references
 
 from alchemiser_duck import CachedMarketDataAdapter
 from alchemiser_duck.errors import BadParameter, UnknownIndicator
-from alchemiser_duck.panel import execution as side_by_side
-from alchemiser_duck.panel.execution import LANES, InOrder, run, widened
+from alchemiser_duck.panel import execution
+from alchemiser_duck.panel.execution import LANES, OrderedScan, compute, widened
 from alchemiser_duck.panel.fusion import columns
 from alchemiser_duck.panel.plan import newest_panel, panel
 from alchemiser_duck.query.catalogue import IndicatorCall, PanelEntry, built_in_files, indicator_files
@@ -54,13 +54,13 @@ def test_the_columns_of_built_in_indicators_are_read_from_their_text(con: duckdb
 def test_a_panel_of_all_indicators_equals_each_by_itself(con: duckdb.DuckDBPyConnection, n: int) -> None:
     """To the last bit: every value and every null."""
     entries = [entry(name, n) for name in sorted(FILES)]
-    con.execute(f"create or replace temporary table side_by_side as {panel(entries, 'cases', [])}")
+    con.execute(f"create or replace temporary table execution as {panel(entries, 'cases', [])}")
     for one in entries:
         alone = ", ".join(f'"{column}" as "{label}"' for column, label in one.columns.items())
         con.execute(f"create or replace temporary table alone as select symbol, timestamp, {alone} from "
                     f"{one.call.sql('cases')}")  # fmt: skip
         listed = ", ".join(f'"{label}"' for label in one.columns.values())
-        part = f"(select symbol, timestamp, {listed} from side_by_side)"
+        part = f"(select symbol, timestamp, {listed} from execution)"
         differing = con.execute(f"from ((from {part} except from alone) union all (from alone except from {part}))")
         assert differing.fetchall() == [], one.call.file.name
 
@@ -131,29 +131,29 @@ def test_lanes_of_sorted_rows_equal_windows(
     assert by_windows == BY_WINDOWS
 
 
-def rows_again(*columns: str, more: str = "") -> InOrder:
+def rows_again(*columns: str, more: str = "") -> OrderedScan:
     """What gives the rows as the blocks have them, each with its `bar_number`."""
     lanes = [
-        {name: side_by_side.lane(place, j) for place, name in enumerate(columns)}
+        {name: execution.lane(place, j) for place, name in enumerate(columns)}
         | {"bar_number": f"before + {j + 1}", "is_bar": f"{j} < bars"}
         for j in range(LANES)
     ]
     bars = ", ".join("{" + ", ".join(f"'{name}': {column}" for name, column in lane.items()) + "}" for lane in lanes)
     unnested = f"select symbol, before, unnest([{bars}]) as bar from rows_in_order"
     text = f"select symbol, bar.* exclude (is_bar){more} from ({unnested}) where bar.is_bar"
-    return InOrder("", columns, lambda *_: text)
+    return OrderedScan("", columns, lambda *_: text)
 
 
-def as_rows(asked: InOrder, rows: pa.Table) -> pa.Table:
+def as_rows(asked: OrderedScan, rows: pa.Table) -> pa.Table:
     con = duckdb.connect(":memory:", config={"threads": 1})
     con.execute("set global timezone = 'UTC'")
-    return con.from_arrow(run(asked, rows, con.cursor)).to_arrow_table()
+    return con.from_arrow(compute(asked, rows, con.cursor)).to_arrow_table()
 
 
 @pytest.mark.parametrize("sizes", [[], [1], [7], [4, 8], [3, 1], [1, 9, 1], [50, 1], [1, 50], [2] * 40])
 def test_parts_are_of_whole_symbols(sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the symbols' sizes are, every row is in one part, and each part begins with a symbol's first bar."""
-    monkeypatch.setattr(side_by_side, "ROWS_IN_A_PART", 1)
+    monkeypatch.setattr(execution, "ROWS_IN_A_PART", 1)
     symbols = [f"S{number:02}" for number, size in enumerate(sizes) for _ in range(size)]
     rows = pa.table({"symbol": pa.array(symbols, pa.string()), "timestamp": pa.array(range(len(symbols)), pa.int64())})
     told = []

@@ -11,7 +11,8 @@ from s3_proxy import S3Proxy
 
 from alchemiser_duck import CachedMarketDataAdapter, MarketDataStore, Settings
 from alchemiser_duck import exchange_calendar as calendar
-from alchemiser_duck.query.session import DuckDBSession, Lens
+from alchemiser_duck.query.session import DuckDBSession
+from alchemiser_duck.query.statement import Lens
 
 
 @pytest.fixture(scope="module")

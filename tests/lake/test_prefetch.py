@@ -11,8 +11,7 @@ from s3_proxy import Exchange, S3Proxy
 
 from alchemiser_duck import CachedMarketDataAdapter, MarketDataStore, Settings
 from alchemiser_duck import exchange_calendar as calendar
-from alchemiser_duck.lake import cached_object as object_versions
-from alchemiser_duck.lake import mirror as lake_objects
+from alchemiser_duck.lake import cached_object, mirror
 
 DAYS = calendar.sessions(date(2023, 1, 3), date(2025, 7, 15))
 
@@ -81,7 +80,7 @@ def test_what_comes_early_gives_the_same_and_is_counted(
 
     rows, asked = first_read()
     assert rows
-    monkeypatch.setattr(lake_objects, "EARLY_YEARS", 0)
+    monkeypatch.setattr(mirror, "PREFETCH_YEARS", 0)
     assert first_read() == (rows, asked)
 
 
@@ -158,7 +157,7 @@ def test_a_large_object_does_not_come_early(
     through_proxy: Settings, proxy: S3Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bars = adapter_at(through_proxy).get_bars("IBM", "1Y")
-    monkeypatch.setattr(object_versions, "SMALL", 3000)
+    monkeypatch.setattr(cached_object, "PREFETCH_LIMIT", 3000)
     proxy.clear()
     assert adapter_at(through_proxy).get_bars("IBM", "1Y") == bars
     asked = [one.received for one in proxy.exchanges if is_partition(one, 2024) or is_partition(one, 2025)]
@@ -176,7 +175,7 @@ def test_what_is_large_anyway_waits_for_the_list(
     monkeypatch: pytest.MonkeyPatch,
     read: Callable[[CachedMarketDataAdapter], object],
 ) -> None:
-    monkeypatch.setattr(lake_objects, "EARLY_SYMBOLS", 1)
+    monkeypatch.setattr(mirror, "PREFETCH_SYMBOLS", 1)
     read(adapter_at(through_proxy))
     lists = [is_list(one) for one in proxy.exchanges]
     assert lists == sorted(lists, reverse=True)

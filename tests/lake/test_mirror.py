@@ -15,11 +15,12 @@ from s3_proxy import Exchange, S3Proxy
 
 from alchemiser_duck import CachedMarketDataAdapter, MarketDataStore, Settings
 from alchemiser_duck import exchange_calendar as calendar
-from alchemiser_duck.errors import AlchemiserDuckError, QueryFailed, StorageUnavailable
-from alchemiser_duck.lake import cached_object as object_versions
-from alchemiser_duck.lake import mirror as lake_objects
-from alchemiser_duck.lake.mirror import LakeObjects
-from alchemiser_duck.query.session import DuckDBSession, Lens
+from alchemiser_duck.errors import CorruptPartition, StorageUnavailable
+from alchemiser_duck.lake import cached_object, mirror, scan
+from alchemiser_duck.lake.mirror import ObjectMirror
+from alchemiser_duck.lake.scan import Scan
+from alchemiser_duck.query.session import DuckDBSession
+from alchemiser_duck.query.statement import Lens, Query
 
 DAYS = calendar.sessions(date(2023, 1, 3), date(2025, 7, 15))
 
@@ -62,7 +63,7 @@ def test_the_stats_are_what_went_over_the_wire(counted: Settings, proxy: S3Proxy
 
 
 def test_ranges_are_counted_too(counted: Settings, proxy: S3Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("alchemiser_duck.cached_market_data_adapter.NARROW", 0)
+    monkeypatch.setattr(scan, "FEW_SYMBOLS_LIMIT", 0)
     adapter = at(counted)
     bars = adapter.get_bars("AAPL", "1Y")
     assert adapter.last_query_stats is not None
@@ -90,7 +91,7 @@ def test_what_was_rewritten_is_fetched_again_and_nothing_else(counted: Settings,
         assert adapter.latest("current_price", ["AAPL", "IBM"]).fetchall()[0][2] == price
         assert adapter.bars(["AAPL"], start=DAYS[-300]).aggregate("max(close)").fetchone() == (100.0,)
     assert sum("year%3D2025" in exchange.path for exchange in fetched(proxy)) == 1
-    folder = adapter._session._lake().folder
+    folder = adapter._session.mirror.folder
     assert len(list(folder.rglob("year=2025/bars.parquet"))) == 1  # the versions before are gone
 
 
@@ -140,14 +141,14 @@ def test_readers_and_a_writer_without_pause(counted: Settings) -> None:
 def test_what_is_out_of_use_longest_goes_first(
     counted: Settings, proxy: S3Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lake_objects, "KEPT", 1)
+    monkeypatch.setattr(mirror, "CACHE_BYTES", 1)
     session = DuckDBSession(counted)
     query = "select count(*) from bars_raw"
     for _ in range(2):
         proxy.clear()
         assert session.snapshot(query, lens=Lens(since=date(2025, 1, 1))).fetchall()[0][0] > 200
         assert len(fetched(proxy)) == 1
-        assert list(session._lake().folder.rglob("*.parquet")) == []
+        assert list(session.mirror.folder.rglob("*.parquet")) == []
 
 
 def test_an_object_that_breaks_off_is_fetched_again(counted: Settings, proxy: S3Proxy) -> None:
@@ -224,7 +225,7 @@ def test_nothing_stays_on_disk(counted: Settings, tmp_path: Path) -> None:
     """Neither after close() nor at the end of a process, and nobody else may look in meanwhile."""
     session = DuckDBSession(counted)
     session.snapshot("select count(*) from bars")
-    folder = session._lake().folder
+    folder = session.mirror.folder
     assert folder.stat().st_mode & 0o077 == 0
     assert list(folder.rglob("*.parquet"))
     session.close()
@@ -232,7 +233,7 @@ def test_nothing_stays_on_disk(counted: Settings, tmp_path: Path) -> None:
     code = (
         "from alchemiser_duck import CachedMarketDataAdapter as A; a = A(); a.sql('select count(*) from bars'); "
         "import os, sys; child = os.fork(); child or sys.exit(); os.waitpid(child, 0); "
-        "print(len(list(a._session._lake().folder.rglob('*.parquet'))))"
+        "print(len(list(a._session.mirror.folder.rglob('*.parquet'))))"
     )
     environment = os.environ | {
         "TMPDIR": str(tmp_path),
@@ -252,13 +253,13 @@ def test_only_the_own_server_is_asked(counted: Settings, monkeypatch: pytest.Mon
 
 
 def test_an_interrupted_read_gives_its_files_back(counted: Settings) -> None:
-    lake = LakeObjects(counted)
-    with lake.read(["bars_raw"]) as read:
-        read.fetch(date(2025, 1, 1), None, None)
-        (path,) = read.files()["bars_raw"]
-        assert [version.readers for version in lake._versions.values()] == [1]
-        assert read.newest_day() == date(2025, 12, 31)
-    assert [version.readers for version in lake._versions.values()] == [0]
+    lake = ObjectMirror(counted)
+    listing = lake.listing(["bars_raw"])
+    assert listing.newest_day() == date(2025, 12, 31)
+    with lake.copies(listing, Scan(since=date(2025, 1, 1))) as copies:
+        (path,) = copies.files()["bars_raw"]
+        assert [cached.readers for cached in lake._objects.values()] == [1]
+    assert [cached.readers for cached in lake._objects.values()] == [0]
     assert Path(path).exists()
     lake.close()
 
@@ -281,7 +282,7 @@ def test_large_objects_come_in_parts_of_one_version(
     counted: Settings, proxy: S3Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = at(counted).sql("from bars order by all").fetchall()
-    monkeypatch.setattr(object_versions, "PART", 2000)
+    monkeypatch.setattr(cached_object, "RANGE_BYTES", 2000)
     proxy.clear()
     adapter = at(counted)
     assert adapter.sql("from bars order by all").fetchall() == whole
@@ -296,10 +297,10 @@ def many_row_groups(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Sett
     monkeypatch.setattr("alchemiser_duck.market_data_store.ROW_GROUP_ROWS", 500)
     rows = [row for n in range(30) for row in bar_rows(f"S{chr(65 + n)}", DAYS, 100.0 + n)]
     MarketDataStore(settings).write_bars(bar_table(rows))
-    for name, value in {"PART": 10_000, "GAP": 0, "_FOOTER": 1000}.items():
-        monkeypatch.setattr(object_versions, name, value)
-    monkeypatch.setattr(lake_objects, "SPARED", 0)
-    monkeypatch.setattr(lake_objects, "EARLY_YEARS", 0)
+    for name, value in {"RANGE_BYTES": 10_000, "MAX_GAP": 0, "_FOOTER_BYTES": 1000}.items():
+        monkeypatch.setattr(cached_object, name, value)
+    monkeypatch.setattr(mirror, "MIN_SAVING", 0)
+    monkeypatch.setattr(mirror, "PREFETCH_YEARS", 0)
     return settings
 
 
@@ -335,7 +336,7 @@ def test_of_large_objects_come_the_columns_and_row_groups_that_are_needed(
     assert took[1] < took[2] / 2
 
     by_parts = reads(at(counted))
-    monkeypatch.setattr(lake_objects, "SPARED", 1 << 30)
+    monkeypatch.setattr(mirror, "MIN_SAVING", 1 << 30)
     assert reads(at(counted)) == by_parts
 
 
@@ -345,8 +346,7 @@ def test_an_object_that_is_no_parquet_is_refused_by_name(
     many_row_groups: Settings, monkeypatch: pytest.MonkeyPatch, harm: str, spared: int
 ) -> None:
     """With one of our own errors, whatever library meets it first."""
-    monkeypatch.setattr(lake_objects, "SPARED", spared)
-    monkeypatch.setattr("alchemiser_duck.query.session.READ_ATTEMPTS", 2)
+    monkeypatch.setattr(mirror, "MIN_SAVING", spared)
     import boto3
 
     client = boto3.client("s3", endpoint_url=many_row_groups.endpoint_url)
@@ -359,11 +359,10 @@ def test_an_object_that_is_no_parquet_is_refused_by_name(
         "half of it": body[: len(body) // 2],
     }
     client.put_object(**place, Body=harmed[harm])
-    expected: type[AlchemiserDuckError] = StorageUnavailable
-    told = f"under {many_row_groups.lake_url} .*or one is damaged.*met last: .*year=2025/bars.parquet"
-    if harm == "another footer":  # which says that there is more than there is
-        expected, told = QueryFailed, "Could not read enough bytes .*year=2025/bars.parquet"
-    with pytest.raises(expected, match=told):
+    told = (
+        f"{many_row_groups.lake_url}/bars/timeframe=1Day/year=2025/bars.parquet is damaged, or not ours .*refresh again"
+    )
+    with pytest.raises(CorruptPartition, match=told):
         at(many_row_groups).get_bars("SF", "2Y")
 
 
@@ -371,10 +370,10 @@ def test_a_universe_over_httpfs_gives_the_same(many_row_groups: Settings, monkey
     """Too much to fetch: DuckDB reads ranges of the lake, and lanes compute the same from them."""
     asked = {"linearreg": {}, "sma": {"n": 20}, "rsi": {}}
     expected = at(many_row_groups).indicators_table(asked).fetchall()
-    monkeypatch.setattr("alchemiser_duck.cached_market_data_adapter.WIDE", -1)
+    monkeypatch.setattr(scan, "UNIVERSE_LIMIT", -1)
     adapter = at(many_row_groups)
     assert adapter.indicators_table(asked).fetchall() == expected
-    assert list(adapter._session._lake().folder.rglob("bars.parquet")) == []
+    assert list(adapter._session.mirror.folder.rglob("bars.parquet")) == []
     assert adapter.last_query_stats is not None
     assert adapter.last_query_stats.requests > 3
 
@@ -385,9 +384,13 @@ def test_a_column_that_was_not_foreseen_costs_the_whole_object(many_row_groups: 
     query = "select sum(close), sum(open), count(distinct symbol) from bars_raw"
     expected = session.snapshot(query).fetchall()
     other = DuckDBSession(many_row_groups)
-    wanted = object_versions.Wanted(frozenset({"close"}), ("SA",))
-    assert other.snapshot("select sum(close) from bars_raw where symbol = 'SA'", wanted=wanted).fetchall()[0][0] > 0
-    assert other.snapshot(query, wanted=wanted).fetchall() == expected
+    narrow = Scan(symbols=("SA",), columns=frozenset({"close"}))
+
+    def total(text: str) -> list[tuple[object, ...]]:
+        return other.read(Query(text, "bars_raw"), narrow).fetchall()
+
+    assert total("select sum(close) > 0 from bars_raw where symbol = 'SA'") == [(True,)]
+    assert total(query) == expected
 
 
 def test_parts_of_a_partition_that_is_replaced_meanwhile_are_of_one_version(
@@ -437,7 +440,7 @@ def test_parts_of_different_versions_are_not_mixed(
     counted: Settings, proxy: S3Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The object is replaced between its parts: it is fetched in one, and the answer is the new one."""
-    monkeypatch.setattr(object_versions, "PART", 2000)
+    monkeypatch.setattr(cached_object, "RANGE_BYTES", 2000)
     store = MarketDataStore(counted)
     replaced = threading.Event()
 
@@ -454,7 +457,7 @@ def test_parts_of_different_versions_are_not_mixed(
 def test_a_server_that_sends_no_parts_sends_the_whole(
     counted: Settings, proxy: S3Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(object_versions, "PART", 2000)
+    monkeypatch.setattr(cached_object, "RANGE_BYTES", 2000)
     expected = at(counted).get_bars("AAPL", "1Y")
     monkeypatch.setattr(S3Proxy, "knows_ranges", False)
     assert at(counted).get_bars("AAPL", "1Y") == expected
@@ -476,6 +479,6 @@ def test_a_full_disk_says_so(counted: Settings, monkeypatch: pytest.MonkeyPatch)
     def full(*_: object) -> str:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(object_versions.Version, "fetch", full)
+    monkeypatch.setattr(cached_object.CachedObject, "fetch", full)
     with pytest.raises(StorageUnavailable, match="No space left on device; free space, or set TMPDIR"):
         at(counted).get_bars("AAPL", "1Y")

@@ -1,0 +1,281 @@
+"""Reads indicators as far as their warm-up needs: a range of sessions, or the newest row of each symbol.
+
+A look-back says how many bars before a row its values depend on; so many sessions before the range are read, and no
+more. A row is exact when as many bars as the look-back precede it in what was read. Where a symbol has fewer (a new
+listing, a long halt, an old delisting), that symbol is computed again from its whole history, of the same versions.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from functools import cache
+from typing import TYPE_CHECKING
+
+from alchemiser_duck import exchange_calendar as calendar
+from alchemiser_duck.errors import BadParameter, QueryFailed
+from alchemiser_duck.lake.scan import BAR_VALUES, Scan
+from alchemiser_duck.panel.execution import OrderedScan, run_ordered
+from alchemiser_duck.query.catalogue import (
+    AT_THE_END,
+    BARS_BEFORE,
+    KEYS,
+    IndicatorCall,
+    PanelEntry,
+    SqlFile,
+    code_words,
+    files_named_in,
+)
+from alchemiser_duck.query.introspection import Introspection
+from alchemiser_duck.query.literals import literal, literal_list, where
+from alchemiser_duck.query.session import DuckDBSession, Reading
+from alchemiser_duck.query.statement import Lens, Query
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyRelation
+
+LATEST_WITHIN = timedelta(days=31)
+"""Without a list of symbols, the newest rows are those of symbols that traded within this of the newest bar."""
+
+BAR_COLUMNS = BAR_VALUES | {"is_final"}
+
+DAILY_RELATIONS = ("bars", "bars_split", "bars_raw")
+"""Relations with one row per session: a look-back in bars tells how many days to read."""
+
+Select = Callable[[Sequence[str] | None, bool], str | OrderedScan]
+"""From symbols (None: all) and whether `bars_before` is looked at, to the query of their rows."""
+
+
+@dataclass(frozen=True)
+class PanelRequest:
+    """Indicators side by side, as they were asked for."""
+
+    calls: tuple[IndicatorCall, ...]
+    stems: tuple[str | None, ...]
+    """what the columns of each call are named after; None: they keep their own names"""
+    source: str
+    symbols: tuple[str, ...] | None
+    """None: all"""
+    today: date
+    """the last day to be seen"""
+    as_of: date | None = None
+
+    @property
+    def names(self) -> str:
+        """SQL that names what a query of these indicators needs of the layer."""
+        return " ".join([self.source, AT_THE_END, *(call.file.name for call in self.calls)])
+
+    @property
+    def columns(self) -> frozenset[str] | None:
+        """The columns of stored bars that the indicators may read; None: any."""
+        if self.source not in DAILY_RELATIONS or not all(call.file.is_built_in for call in self.calls):
+            return None
+        files = files_named_in(self.names)
+        return BAR_COLUMNS & code_words(file for file in files if file.is_indicator or file.is_function)
+
+    def scan(self, since: date | None) -> Scan:
+        """The bars to read, from a day on."""
+        return Scan(since, self.as_of, self.symbols, self.columns)
+
+
+class PanelReader:
+    """Reads panels through a session. Safe to share between threads."""
+
+    def __init__(self, session: DuckDBSession, introspection: Introspection) -> None:
+        self._session = session
+        self._introspection = introspection
+        self._unfused: set[SqlFile] = set()
+        """the user's own indicators that failed when they were fused: their author's text decides"""
+
+    def range_rows(self, request: PanelRequest, first: date | None, last: date | None) -> "DuckDBPyRelation":
+        """Read the rows from one session to another, both included, by symbol and timestamp; None means no bound."""
+        times = [f"timestamp >= {literal(_midnight(first))}"] if first else []
+        times += [f"timestamp < {literal(_midnight(last + timedelta(days=1)))}"] if last else []
+
+        def select(symbols: Sequence[str] | None, counted: bool) -> str | OrderedScan:
+            return self._range_query(request, symbols, times, counted=counted)
+
+        def read(reading: Reading) -> "DuckDBPyRelation":
+            since = self._since(request, first) if first else None
+            reading.listing.prefetch(request.scan(since), request.today)
+            return self._read_exact(reading, request, since, select)
+
+        return self._with_plain_fallback(request, read)
+
+    def latest_rows(self, request: PanelRequest) -> "DuckDBPyRelation":
+        """Read the newest row of each symbol, by symbol; of all symbols, those within LATEST_WITHIN of the newest."""
+        from alchemiser_duck.panel.plan import newest_panel  # sqlglot takes 0.1 s to import
+
+        def select(symbols: Sequence[str] | None, counted: bool) -> str:  # noqa: ARG001 (it counts in any case)
+            newest = newest_panel(self.entries(request), request.source, symbol_condition(symbols), symbols)
+            if request.symbols is not None:
+                return f"from ({newest}) order by symbol"
+            seen = f"select *, max(timestamp) over () as newest_seen from ({newest})"
+            recent = f"timestamp >= newest_seen - interval {LATEST_WITHIN.days} day"
+            return f"select * exclude (newest_seen) from ({seen}) where {recent} order by symbol"
+
+        def read(reading: Reading) -> "DuckDBPyRelation":
+            day = request.today
+            reading.listing.prefetch(request.scan(self._since(request, day - LATEST_WITHIN)), day)
+            self._session.connection(names=request.names)  # loads while S3 answers
+            stored = reading.listing.newest_day() or day
+            since = self._since(request, min(day, stored) - LATEST_WITHIN)
+            if since and stored < day:  # bars end some time in that year
+                since = date(since.year, 1, 1)
+            return self._read_exact(reading, request, since, select)
+
+        return self._with_plain_fallback(request, read)
+
+    def entries(self, request: PanelRequest) -> list[PanelEntry]:
+        """The indicators of a request with the names of their columns.
+
+        Raises:
+            BadParameter: two columns would have the same name.
+        """
+        taken: set[str] = set()
+        entries = []
+        for call, stem in zip(request.calls, request.stems, strict=True):
+            columns = self.value_columns(call, request.source)
+            labels = {column: column if stem is None else _label(call, stem, column) for column in columns}
+            if twice := sorted(taken & set(labels.values())):
+                raise BadParameter(f"two of the indicators would both be called {twice[0]}: ask for each once")
+            taken |= set(labels.values())
+            entries.append(self._entry(call, labels, request.source))
+        return entries
+
+    def value_columns(self, call: IndicatorCall, source: str) -> list[str]:
+        """The value columns of an indicator, whatever its parameters are."""
+        from alchemiser_duck.panel.fusion import columns  # sqlglot takes 0.1 s to import
+
+        names = columns(call.file) or list(self._introspection.columns_of(IndicatorCall(call.file, {}).sql(source)))
+        return names[len(KEYS) :]
+
+    def _entry(self, call: IndicatorCall, labels: Mapping[str, str], source: str) -> PanelEntry:
+        if call.file.is_built_in or call.file in self._unfused:
+            return PanelEntry(call, labels)
+        types = self._introspection.columns_of(call.sql(source))
+        return PanelEntry(call, labels, types, frozenset(map(str.lower, self._introspection.columns_of(source))))
+
+    def _range_query(
+        self, request: PanelRequest, symbols: Sequence[str] | None, times: Sequence[str], *, counted: bool
+    ) -> str | OrderedScan:
+        """The query of some symbols' rows: in lanes for many symbols, with plain windows for a few."""
+        from alchemiser_duck.panel.plan import panel, panel_in_order  # sqlglot takes 0.1 s to import
+
+        condition, entries = symbol_condition(symbols), self.entries(request)
+        is_wide = Scan(symbols=None if symbols is None else tuple(symbols)).is_wide
+        ordered = panel_in_order(entries, request.source, condition) if is_wide else None
+        if ordered:
+
+            def in_range(most_bars: int, whole: Mapping[str, bool]) -> str:
+                return f"from ({ordered.query(most_bars, whole, counted=counted)}){where(times)}"
+
+            beside = ordered.beside and f"from ({ordered.beside}){where(times)}"
+            names = [*KEYS, *ordered.labels, *([BARS_BEFORE] if counted else [])]
+            return OrderedScan(ordered.rows, ordered.columns, in_range, beside, names)
+        single = len(entries) == 1 and request.stems == (None,)
+        rows = f"from {request.calls[0].sql(request.source)}" if single else panel(entries, request.source, condition)
+        # counting bars costs a sort of all columns: only where something asks for the count
+        number = "row_number() over (partition by symbol order by timestamp) - 1" if counted else "null::bigint"
+        numbered = f"select *, {number} as {BARS_BEFORE} from ({rows}){where(condition)}"
+        return f"select * from ({numbered}){where(times)} order by symbol, timestamp"
+
+    def _read_exact(
+        self, reading: Reading, request: PanelRequest, since: date | None, select: Select
+    ) -> "DuckDBPyRelation":
+        """Read the selected rows from the bars since a day, and from all bars where that is not enough."""
+        result = self._rows(reading, request, since, select)
+        if since is None:
+            return _without_count(result)
+        if request.symbols is None and not len(result):  # the newest bars are older than that
+            return _without_count(self._rows(reading, request, None, select))
+        look_back = self.look_back(request)
+        fewest = dict(result.aggregate(f"symbol, min({BARS_BEFORE})", "symbol").fetchall())
+        asked = fewest if request.symbols is None else request.symbols
+        unsure = sorted({symbol for symbol in asked if symbol not in fewest or fewest[symbol] < look_back})
+        if unsure:
+            exact = result.filter(f"symbol not in ({literal_list(unsure)})")
+            again = self._rows(reading, replace(request, symbols=tuple(unsure)), None, select)
+            result = self._session.stack(exact, again)
+        return _without_count(result)
+
+    def _rows(self, reading: Reading, request: PanelRequest, since: date | None, select: Select) -> "DuckDBPyRelation":
+        with reading.copies(request.scan(since)) as copies:
+            self._session.connection(names=request.names)  # opens while objects arrive
+            text = select(request.symbols, since is not None)
+            lens = Lens(since, request.as_of)
+            if isinstance(text, OrderedScan):
+                return run_ordered(self._session, text, request.names, lens, copies)
+            return self._session.run(Query(text, request.names, lens, is_cacheable=True), copies)
+
+    def _with_plain_fallback(
+        self, request: PanelRequest, read: "Callable[[Reading], DuckDBPyRelation]"
+    ) -> "DuckDBPyRelation":
+        """Read; where the user's own indicators fail fused, their author's text decides."""
+        try:
+            return self._session.reading(request.names, read)
+        except QueryFailed as problem:
+            if own := {call.file for call in request.calls if not call.file.is_built_in} - self._unfused:
+                self._unfused |= own
+                try:
+                    return self._with_plain_fallback(request, read)
+                except Exception:  # so it does not matter how they are run
+                    self._unfused -= own
+                    raise
+            if any(f"{call.file.name}: " in str(problem) for call in request.calls):  # bounds are in the .sql files
+                raise BadParameter(str(problem).removeprefix("Invalid Input Error: ")) from problem
+            raise
+
+    def _since(self, request: PanelRequest, day: date) -> date | None:
+        """The first day to read for rows from a day on; None: all of them, for nobody tells the look-back."""
+        look_back = self.look_back(request)
+        return None if look_back is None else _days_before(day, look_back)
+
+    def look_back(self, request: PanelRequest) -> int | None:
+        """How many bars before a row its values depend on; None: nobody says, so all of them."""
+        if request.source not in DAILY_RELATIONS:
+            return None
+        expressions = [(look_back_of(call.file), call.file.parameters | call.arguments) for call in request.calls]
+        if any(expression is None for expression, _ in expressions):
+            return None
+        try:
+            return max(map(int, self._introspection.evaluate(expressions)))  # type: ignore[arg-type]
+        except (QueryFailed, TypeError, ValueError, OverflowError):
+            return None  # parameters out of range: the macro itself says so
+
+
+@cache
+def look_back_of(file: SqlFile) -> str | None:
+    """The look-back of an indicator, declared or inferred, as SQL over its parameters; None: all bars."""
+    if file.look_back:
+        return file.look_back
+    from alchemiser_duck.query.linter import infer_look_back  # sqlglot is only needed for users' own files
+
+    return infer_look_back(file)
+
+
+def symbol_condition(symbols: Sequence[str] | None) -> list[str]:
+    """The SQL conditions that keep these symbols; None means all of them."""
+    if symbols is None:
+        return []
+    return [f"symbol in ({literal_list(symbols)})" if symbols else "false"]
+
+
+def _label(call: IndicatorCall, stem: str, column: str) -> str:
+    return stem if column == call.file.name else f"{stem}_{column}"
+
+
+def _without_count(result: "DuckDBPyRelation") -> "DuckDBPyRelation":
+    return result.select(f"* exclude ({BARS_BEFORE})") if BARS_BEFORE in result.columns else result
+
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=calendar.NEW_YORK)
+
+
+def _days_before(day: date, sessions: int) -> date | None:
+    """A day that surely has so many sessions before `day`: 250 a year, and two weeks for closures."""
+    try:
+        return day - timedelta(days=14 + math.ceil(sessions * 365.25 / 250))
+    except OverflowError:
+        return None
