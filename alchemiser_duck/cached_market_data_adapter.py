@@ -25,6 +25,7 @@ from alchemiser_duck.errors import (
 )
 from alchemiser_duck.lake.io_stats import QueryStats
 from alchemiser_duck.lake.scan import Scan
+from alchemiser_duck.panel.explanation import Explanation
 from alchemiser_duck.panel.reading import (
     BAR_COLUMNS,
     PanelReader,
@@ -279,6 +280,27 @@ class CachedMarketDataAdapter:
             return self._read_panel(request, lambda: self._panels.latest_rows(request))
         first, last = _range(start, end)
         return self._read_panel(request, lambda: self._panels.range_rows(request, first, last))
+
+    @_measured
+    def explain(
+        self,
+        indicators: Mapping[str, Mapping[str, Scalar] | Sequence[Mapping[str, Scalar]]],
+        symbols: Sequence[str] | None = None,
+        start: Day | None = None,
+        end: Day | None = None,
+        source: str = "bars",
+        *,
+        latest: bool = False,
+    ) -> Explanation:
+        """Tell what `indicators_table` would run for these arguments; print it.
+
+        The SQL as it will run, then for each column its expression over the bars and how it is computed.
+
+        Raises:
+            as `indicator` does.
+        """
+        first, last = _range(start, end)
+        return self._panels.explain(self._request(indicators, symbols, source), first, last, latest=latest)
 
     @_measured
     def sql(self, query: str, parameters: Parameters = None) -> "DuckDBPyRelation":

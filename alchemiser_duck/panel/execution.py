@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
 from alchemiser_duck.lake.mirror import Copies
+from alchemiser_duck.query.catalogue import PanelEntry
 from alchemiser_duck.query.literals import identifier
 from alchemiser_duck.query.session import DuckDBSession
 from alchemiser_duck.query.statement import Lens, Query
@@ -58,6 +59,8 @@ class OrderedScan:
     """the SELECT of more columns for the same rows, in any order: symbol, timestamp, …"""
     names: Sequence[str] = ()
     """the columns of the result, in this order, where there are some beside"""
+    in_lanes: Sequence[PanelEntry] = ()
+    """what is computed from the rows; the others are beside"""
 
 
 def lane(place: int, number: int) -> str:
@@ -101,10 +104,7 @@ def compute(scan: OrderedScan, rows: "pa.Table", connect: Callable[[], DuckDBPyC
     """
     import pyarrow as pa
 
-    rows = rows.cast(
-        pa.schema([one.with_type(pa.float64()) if one.type == pa.float32() else one for one in rows.schema])
-    )
-    whole = {one.name: pa.types.is_float64(one.type) for one in rows.schema if rows[one.name].null_count == 0}
+    rows, whole = _with_doubles(rows), _without_nulls(rows)
     numbers = [name for name in scan.columns if name != "symbol"]
     with ThreadPoolExecutor(_cores() + 1, "alchemiser-duck-compute") as pool:
         runs = pool.submit(_Runs.of, rows["symbol"])
@@ -119,6 +119,30 @@ def compute(scan: OrderedScan, rows: "pa.Table", connect: Callable[[], DuckDBPyC
             return _named(connection.sql(query.result()).to_arrow_table(ROWS_IN_A_BATCH), order.runs.names)
 
         return pa.concat_tables(pool.map(compute, _parts(order.sizes)))
+
+
+def lane_query(scan: OrderedScan, rows: "pa.Table") -> str:
+    """Write the query that `compute` runs over these rows."""
+    import pyarrow.compute as pc
+
+    counts = pc.value_counts(rows["symbol"]).field("counts") if len(rows) else []
+    return scan.query(max([1, *(count.as_py() for count in counts)]), _without_nulls(rows))
+
+
+def _with_doubles(rows: "pa.Table") -> "pa.Table":
+    """The rows with floats as doubles, as DuckDB's sums of them are."""
+    import pyarrow as pa
+
+    fields = [field.with_type(pa.float64()) if field.type == pa.float32() else field for field in rows.schema]
+    return rows.cast(pa.schema(fields))
+
+
+def _without_nulls(rows: "pa.Table") -> dict[str, bool]:
+    """The columns without a null; true: they are doubles."""
+    import pyarrow as pa
+
+    fields = [field for field in rows.schema if rows[field.name].null_count == 0]
+    return {field.name: pa.types.is_floating(field.type) for field in fields}
 
 
 def widened(rows: "pa.Table", more: "pa.Table") -> "pa.Table | None":

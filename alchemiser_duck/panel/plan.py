@@ -14,6 +14,7 @@ import sqlglot
 from sqlglot import exp
 
 from alchemiser_duck.panel.execution import BEFORE, LANES
+from alchemiser_duck.panel.explanation import ColumnPlan, Executor
 from alchemiser_duck.panel.fusion import SOURCE, NotAChainError, Step, chain
 from alchemiser_duck.panel.lanes import NotByLanesError, WindowLanes
 from alchemiser_duck.panel.levels import Column, ctes
@@ -72,6 +73,27 @@ def newest_panel(
     return _selected(levels, steps, (*KEYS, BARS_BEFORE), values, joins)
 
 
+def column_plans(
+    entries: Sequence[PanelEntry], source: str, fused: Executor, in_lanes: Sequence[PanelEntry] = ()
+) -> Iterator[ColumnPlan]:
+    """Tell of each column its expression and how it is computed.
+
+    Args:
+        fused: how indicators that are fused are computed.
+        in_lanes: those of the entries that are computed in lanes.
+    """
+    levels = _Levels()
+    for entry in entries:
+        try:
+            values = levels.add(entry, source)
+        except NotAChainError:
+            call = entry.call.sql(source)
+            yield from (ColumnPlan(label, Executor.AS_IT_STANDS, f"from {call}") for label in entry.columns.values())
+        else:
+            executor = Executor.LANES if entry in in_lanes else fused
+            yield from (ColumnPlan(value.label, executor, levels.written_out(value.column)) for value in values)
+
+
 def _taken_in(
     levels: "_Levels", entries: Sequence[PanelEntry], source: str, conditions: Sequence[str]
 ) -> "tuple[list[_Value], list[str]]":
@@ -108,6 +130,7 @@ class PanelInOrder:
     """the SELECT of what is not computed in lanes, for each of the rows; None: everything is"""
     labels: Sequence[str]
     """the columns of all, in the order in which they were asked for"""
+    in_lanes: Sequence[PanelEntry]
     _levels: "_Levels"
     _values: "Sequence[_Value]"
 
@@ -168,7 +191,7 @@ def _in_order(
     beside = panel(others, source, conditions) if others else None
     labels = [label for entry in entries for label in entry.columns.values()]
     rows = levels.source_rows(source, conditions, levels.wanted)
-    return PanelInOrder(rows, columns, beside, labels, levels, values)
+    return PanelInOrder(rows, columns, beside, labels, in_lanes, levels, values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +208,9 @@ class _Value:
         return f"{column if self.type is None else f'cast({column} as {self.type})'} as {identifier(self.label)}"
 
 
+LONGEST_EXPRESSION = 2000
+"""Characters of an expression that is written out in one piece."""
+_OURS = re.compile(r"\bc\d+\b")
 _TAKEN = re.compile(rf"c\d+|{BARS_BEFORE}|.*\W.*|\d.*", re.IGNORECASE | re.DOTALL)
 """Columns of a source that would not be told from ours."""
 
@@ -267,6 +293,17 @@ class _Levels:
             self._reads[name] = _columns_in(value)
             self.expressions[name] = value
         return exp.column(self._names[text])
+
+    def written_out(self, name: str) -> str:
+        """The expression of a column over the source's columns; a long one names its parts below it."""
+        text = _OURS.sub(lambda part: f"({self.written_out(part[0])})", self._text(name))
+        if len(text) <= LONGEST_EXPRESSION:
+            return text
+        parts = sorted(self._needed({name}, set()) & self.expressions.keys() - {name}, key=lambda part: int(part[1:]))
+        return "\n".join([self._text(name), *(f"{part}: {self._text(part)}" for part in parts)])
+
+    def _text(self, name: str) -> str:
+        return self.expressions[name].sql("duckdb") if name in self.expressions else name
 
     def every_row(self, source: str, conditions: Sequence[str]) -> str:
         """The CTEs that compute the wanted columns from the source's bars, a level each."""

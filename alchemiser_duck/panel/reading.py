@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from alchemiser_duck import exchange_calendar as calendar
 from alchemiser_duck.errors import BadParameter, QueryFailed
 from alchemiser_duck.lake.scan import BAR_VALUES, Scan
-from alchemiser_duck.panel.execution import OrderedScan, run_ordered
+from alchemiser_duck.panel.execution import OrderedScan, lane_query, run_ordered
+from alchemiser_duck.panel.explanation import Executor, Explanation
 from alchemiser_duck.query.catalogue import (
     AT_THE_END,
     BARS_BEFORE,
@@ -89,8 +90,7 @@ class PanelReader:
 
     def range_rows(self, request: PanelRequest, first: date | None, last: date | None) -> "DuckDBPyRelation":
         """Read the rows from one session to another, both included, by symbol and timestamp; None means no bound."""
-        times = [f"timestamp >= {literal(_midnight(first))}"] if first else []
-        times += [f"timestamp < {literal(_midnight(last + timedelta(days=1)))}"] if last else []
+        times = _times(first, last)
 
         def select(symbols: Sequence[str] | None, counted: bool) -> str | OrderedScan:
             return self._range_query(request, symbols, times, counted=counted)
@@ -104,27 +104,64 @@ class PanelReader:
 
     def latest_rows(self, request: PanelRequest) -> "DuckDBPyRelation":
         """Read the newest row of each symbol, by symbol; of all symbols, those within LATEST_WITHIN of the newest."""
-        from alchemiser_duck.panel.plan import newest_panel  # sqlglot takes 0.1 s to import
 
         def select(symbols: Sequence[str] | None, counted: bool) -> str:  # noqa: ARG001 (it counts in any case)
-            newest = newest_panel(self.entries(request), request.source, symbol_condition(symbols), symbols)
-            if request.symbols is not None:
-                return f"from ({newest}) order by symbol"
-            seen = f"select *, max(timestamp) over () as newest_seen from ({newest})"
-            recent = f"timestamp >= newest_seen - interval {LATEST_WITHIN.days} day"
-            return f"select * exclude (newest_seen) from ({seen}) where {recent} order by symbol"
+            return self._latest_query(request, symbols)
 
         def read(reading: Reading) -> "DuckDBPyRelation":
-            day = request.today
-            reading.listing.prefetch(request.scan(self._since(request, day - LATEST_WITHIN)), day)
-            self._session.connection(names=request.names)  # loads while S3 answers
-            stored = reading.listing.newest_day() or day
-            since = self._since(request, min(day, stored) - LATEST_WITHIN)
-            if since and stored < day:  # bars end some time in that year
-                since = date(since.year, 1, 1)
-            return self._read_exact(reading, request, since, select)
+            return self._read_exact(reading, request, self._since_latest(reading, request), select)
 
         return self._with_plain_fallback(request, read)
+
+    def _latest_query(self, request: PanelRequest, symbols: Sequence[str] | None) -> str:
+        from alchemiser_duck.panel.plan import newest_panel  # sqlglot takes 0.1 s to import
+
+        newest = newest_panel(self.entries(request), request.source, symbol_condition(symbols), symbols)
+        if request.symbols is not None:
+            return f"from ({newest}) order by symbol"
+        seen = f"select *, max(timestamp) over () as newest_seen from ({newest})"
+        recent = f"timestamp >= newest_seen - interval {LATEST_WITHIN.days} day"
+        return f"select * exclude (newest_seen) from ({seen}) where {recent} order by symbol"
+
+    def _since_latest(self, reading: Reading, request: PanelRequest) -> date | None:
+        """The first day to read for the newest rows, of a lake that may have ended long ago; None: all of them."""
+        day = request.today
+        reading.listing.prefetch(request.scan(self._since(request, day - LATEST_WITHIN)), day)
+        self._session.connection(names=request.names)  # loads while S3 answers
+        stored = reading.listing.newest_day() or day
+        since = self._since(request, min(day, stored) - LATEST_WITHIN)
+        return date(since.year, 1, 1) if since and stored < day else since  # bars end some time in that year
+
+    def explain(self, request: PanelRequest, first: date | None, last: date | None, *, latest: bool) -> Explanation:
+        """Tell what the rows of a request take; bars are read, since the SQL in lanes depends on how many there are.
+
+        Symbols that lack their look-back are left out: the same runs again for them, over their whole history.
+        """
+        from alchemiser_duck.panel.plan import column_plans
+
+        times = _times(first, last)
+
+        def read(reading: Reading) -> Explanation:
+            since = self._since_latest(reading, request) if latest else self._since(request, first) if first else None
+            scan, entries = request.scan(since), self.entries(request)
+            if latest:
+                text = self._latest_query(request, request.symbols)
+                columns = column_plans(entries, request.source, Executor.NEWEST)
+                return Explanation(scan, (("the newest row of each symbol", text),), tuple(columns))
+            query = self._range_query(request, request.symbols, times, counted=since is not None)
+            if isinstance(query, str):
+                executor = Executor.AS_IT_STANDS if _is_single(request) else Executor.WINDOWS
+                columns = column_plans(entries, request.source, executor)
+                return Explanation(scan, (("every row", query),), tuple(columns))
+            with reading.copies(scan) as copies:
+                rows = self._session.rows(Query(query.rows, request.names, Lens(since, request.as_of)), copies)
+            steps = [("the rows, which are then sorted by symbol and time", query.rows)]
+            steps += [("over rows_in_order: four bars of a symbol in a row", lane_query(query, rows))]
+            steps += [("beside them, joined by symbol and timestamp", query.beside)] if query.beside else []
+            columns = column_plans(entries, request.source, Executor.WINDOWS, query.in_lanes)
+            return Explanation(scan, tuple(steps), tuple(columns))
+
+        return self._session.reading(request.names, read)
 
     def entries(self, request: PanelRequest) -> list[PanelEntry]:
         """The indicators of a request with the names of their columns.
@@ -172,9 +209,9 @@ class PanelReader:
 
             beside = ordered.beside and f"from ({ordered.beside}){where(times)}"
             names = [*KEYS, *ordered.labels, *([BARS_BEFORE] if counted else [])]
-            return OrderedScan(ordered.rows, ordered.columns, in_range, beside, names)
-        single = len(entries) == 1 and request.stems == (None,)
-        rows = f"from {request.calls[0].sql(request.source)}" if single else panel(entries, request.source, condition)
+            return OrderedScan(ordered.rows, ordered.columns, in_range, beside, names, ordered.in_lanes)
+        call = request.calls[0].sql(request.source)
+        rows = f"from {call}" if _is_single(request) else panel(entries, request.source, condition)
         # counting bars costs a sort of all columns: only where something asks for the count
         number = "row_number() over (partition by symbol order by timestamp) - 1" if counted else "null::bigint"
         numbered = f"select *, {number} as {BARS_BEFORE} from ({rows}){where(condition)}"
@@ -259,6 +296,17 @@ def symbol_condition(symbols: Sequence[str] | None) -> list[str]:
     if symbols is None:
         return []
     return [f"symbol in ({literal_list(symbols)})" if symbols else "false"]
+
+
+def _is_single(request: PanelRequest) -> bool:
+    """Tell whether one indicator is asked for under its own names, which needs no planning."""
+    return request.stems == (None,)
+
+
+def _times(first: date | None, last: date | None) -> list[str]:
+    """The SQL conditions of a range of sessions, both included."""
+    times = [f"timestamp >= {literal(_midnight(first))}"] if first else []
+    return times + ([f"timestamp < {literal(_midnight(last + timedelta(days=1)))}"] if last else [])
 
 
 def _label(call: IndicatorCall, stem: str, column: str) -> str:
