@@ -7,6 +7,7 @@ from alchemiser_duck.bars import Bar, Quote
 from alchemiser_duck.cached_market_data_adapter import CachedMarketDataAdapter
 from alchemiser_duck.data_freshness_validator import DataFreshnessValidator, FreshnessReport
 from alchemiser_duck.errors import AlchemiserDuckError, ExitCode
+from alchemiser_duck.query.connect import attach, connect
 from alchemiser_duck.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ __all__ = [
     "RefreshReport",
     "Settings",
     "SymbolExtractor",
+    "attach",
+    "connect",
 ]
 
 # what a reader does not need is imported when it is first named: it takes as long as the rest

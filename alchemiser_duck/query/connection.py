@@ -41,7 +41,7 @@ class Instance:
         self._loaded: set[str] = set()
         if own := user_files(settings.sql_dir):
             self.load(files_named_in("\n".join(file.text for file in own)))
-            _load_user_files(self.con, own)
+            load_user_files(self.con, own)
 
     def load(self, files: Sequence[SqlFile]) -> None:
         """Take in what is not there yet of these files, given in loading order."""
@@ -71,7 +71,7 @@ def _open(settings: Settings, folder: Path, secret: Credentials | None, threads:
     if secret:
         allowed.append(f"{settings.lake_url}/")
         load_httpfs(con)
-        _create_secret(con, settings, secret)
+        create_secret(con, settings, secret)
     con.execute(f"create schema {SCHEMA}")  # once: two threads that create it at the same time conflict
     con.execute(f"set variable market_data = {literal(empty_lake())}")
     con.execute(f"set allowed_directories = {literal_array(allowed)}")
@@ -119,7 +119,8 @@ def bundled_httpfs() -> Path | None:
     return binary if binary.is_file() else None
 
 
-def _create_secret(con: DuckDBPyConnection, settings: Settings, secret: Credentials) -> None:
+def create_secret(con: DuckDBPyConnection, settings: Settings, secret: Credentials, *, replace: bool = False) -> None:
+    """Give DuckDB the keys to the lake's prefix, and to nothing else."""
     for name in ("s3_access_key_id", "s3_secret_access_key", "s3_session_token"):
         con.execute(f"set global {name} = ''")  # httpfs copies them from the environment, for any SQL to read
     options: dict[str, str | bool] = {
@@ -135,14 +136,15 @@ def _create_secret(con: DuckDBPyConnection, settings: Settings, secret: Credenti
         options |= {"endpoint": host, "use_ssl": scheme == "https"}
     listed = ", ".join(f"{name} {literal(value)}" for name, value in options.items())
     try:
-        con.execute(f"create secret market_data (type s3, {listed})")
+        created = "create or replace temporary secret" if replace else "create secret"
+        con.execute(f"{created} market_data (type s3, scope {literal(settings.lake_url + '/')}, {listed})")
     except duckdb.Error:  # its text could quote the statement
         raise StorageRefused(
             "DuckDB did not accept the S3 credentials: check AWS_ACCESS_KEY_ID and its secret"
         ) from None
 
 
-def _load_user_files(con: DuckDBPyConnection, files: Sequence[SqlFile]) -> None:
+def load_user_files(con: DuckDBPyConnection, files: Sequence[SqlFile]) -> None:
     """Lint the user's files, then load them in the order of their dependencies, their text unchanged."""
     from alchemiser_duck.query.linter import in_loading_order, lint  # sqlglot is only needed for users' own files
 

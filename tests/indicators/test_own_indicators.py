@@ -10,8 +10,8 @@ from bar_cases import awkward_bars, bar_relation, panel_in_lanes
 from conftest import MORNING
 
 from alchemiser_duck import CachedMarketDataAdapter, Settings
-from alchemiser_duck.lake.scan import FEW_SYMBOLS
 from alchemiser_duck.errors import BadParameter
+from alchemiser_duck.lake.scan import FEW_SYMBOLS
 from alchemiser_duck.panel.plan import newest_panel, panel
 from alchemiser_duck.query.catalogue import IndicatorCall, PanelEntry, SqlFile, built_in_files
 
