@@ -1,1 +1,1 @@
-"""What strategy files say: formats, the s-expression reader, and documents that know their positions."""
+"""Read what strategy files say: their symbols, their windows, and where."""

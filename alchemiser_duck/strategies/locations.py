@@ -1,4 +1,4 @@
-"""Where in a file something stands: what sightings and complaints about files are made of."""
+"""Where in a file a text stands, for what is seen there and for what is wrong there."""
 
 import re
 from bisect import bisect_right
@@ -10,7 +10,7 @@ from alchemiser_duck.errors import MalformedFile
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Place:
+class SourceLocation:
     """A character of a file; lines and columns count from 1."""
 
     path: Path
@@ -20,30 +20,30 @@ class Place:
     def __str__(self) -> str:
         return f"{self.path}:{self.line}:{self.column}"
 
-    def malformed(self, what: str) -> MalformedFile:
-        """The error that something here is not as it must be; to be raised."""
-        return MalformedFile(f"{self}: {what}")
+    def malformed(self, problem: str) -> MalformedFile:
+        """Return the error that says what is wrong here, for the caller to raise."""
+        return MalformedFile(f"{self}: {problem}")
 
 
-def places_in(path: Path, text: str) -> Callable[[int], Place]:
-    """A function from an offset in the file's text to the place of the character there."""
-    starts = [0, *(found.end() for found in re.finditer("\n", text))]
+def locator(path: Path, text: str) -> Callable[[int], SourceLocation]:
+    """Return a function from an offset in the file's text to its location."""
+    starts = [0, *(newline.end() for newline in re.finditer("\n", text))]
 
-    def place(offset: int) -> Place:
+    def locate(offset: int) -> SourceLocation:
         line = bisect_right(starts, offset)
-        return Place(path, line, offset - starts[line - 1] + 1)
+        return SourceLocation(path, line, offset - starts[line - 1] + 1)
 
-    return place
+    return locate
 
 
-class Placed(str):
+class LocatedStr(str):
     """A text that knows where in its file it stands."""
 
-    __slots__ = ("place",)
-    place: Place
+    __slots__ = ("location",)
+    location: SourceLocation
 
-    def __new__(cls, text: str, place: Place) -> "Placed":
-        """The text at a place."""
-        placed = super().__new__(cls, text)
-        placed.place = place
-        return placed
+    def __new__(cls, text: str, location: SourceLocation) -> "LocatedStr":
+        """Attach a location to a text."""
+        located = super().__new__(cls, text)
+        located.location = location
+        return located

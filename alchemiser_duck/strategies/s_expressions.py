@@ -1,7 +1,7 @@
-"""A reader of s-expressions, as Clojure writes them: strategy files as nested forms, each with its place.
+"""Read s-expressions as Clojure writes them into nested forms, each with its location.
 
-Read: lists, vectors, maps, sets, strings, characters, keywords, numbers and names; comments, discarded forms (`#_`) and
-metadata (`^`) are left out; quotes and tags are transparent. Nothing is evaluated.
+It reads lists, vectors, maps, sets, strings, characters, keywords, numbers and names. Comments, discarded
+forms (`#_`) and metadata (`^`) are left out; quotes and tags are transparent. Nothing is evaluated.
 Source: https://clojure.org/reference/reader
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from alchemiser_duck.strategies.locations import Place
+from alchemiser_duck.strategies.locations import SourceLocation
 
 AtomKind = Literal["string", "keyword", "number", "character", "name"]
 GroupKind = Literal["list", "vector", "map", "set"]
@@ -19,11 +19,11 @@ GroupKind = Literal["list", "vector", "map", "set"]
 
 @dataclass(frozen=True, slots=True)
 class Atom:
-    """A single value; the text is that of the string, or as written."""
+    """A single value; `text` is what the string holds, or the value as written."""
 
     kind: AtomKind
     text: str
-    place: Place
+    location: SourceLocation
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +32,11 @@ class Group:
 
     kind: GroupKind
     items: "tuple[Form, ...]"
-    place: Place
+    location: SourceLocation
 
     @property
     def head(self) -> str:
-        """The name that a list begins with, without its namespace; empty where it begins otherwise."""
+        """Return the name that a list begins with, without its namespace, or ""."""
         first = self.items[0] if self.kind == "list" and self.items else None
         return first.text.rpartition("/")[2] if isinstance(first, Atom) and first.kind == "name" else ""
 
@@ -73,10 +73,10 @@ class _Open:
 
     kind: GroupKind
     closer: str
-    place: Place
+    location: SourceLocation
     items: list[Form] = field(default_factory=list)
     drops: int = 0
-    """how many of the next forms are left out"""
+    """count of next forms to leave out"""
 
     def add(self, form: Form) -> None:
         if self.drops:
@@ -86,62 +86,62 @@ class _Open:
 
 
 def read_forms(text: str, path: Path) -> tuple[Form, ...]:
-    """The forms of a file, in order; empty for a file of comments.
+    """Read the forms of a file, in order; empty for a file of comments.
 
     Raises:
         MalformedFile: brackets do not match, a string does not end, or a character cannot stand where it does.
     """
-    stack = [_Open("list", "", Place(path, 1, 1))]
-    for kind, token, place in _tokens(text, path):
+    stack = [_Open("list", "", SourceLocation(path, 1, 1))]
+    for kind, token, location in _tokens(text, path):
         top = stack[-1]
         match kind:
             case "open":
-                stack.append(_Open(*_KINDS[token], place))
+                stack.append(_Open(*_KINDS[token], location))
             case "close":
                 if token != top.closer:
-                    wanted = (
-                        f"{top.closer!r} is missing for the bracket at {top.place}" if top.closer else "nothing is open"
+                    missing = f"{top.closer!r} is missing for the bracket at {top.location}"
+                    raise location.malformed(
+                        f"{token!r} closes nothing here: {missing if top.closer else 'nothing is open'}"
                     )
-                    raise place.malformed(f"{token!r} closes nothing here: {wanted}")
                 stack.pop()
-                _require_whole(top, place)
-                stack[-1].add(Group(top.kind, tuple(top.items), top.place))
+                _require_whole(top, location)
+                stack[-1].add(Group(top.kind, tuple(top.items), top.location))
             case "dropped":
                 top.drops += 1
             case "string":
-                top.add(Atom("string", _unescaped(token, place), place))
+                top.add(Atom("string", _unescaped(token, location), location))
             case "character":
-                top.add(Atom("character", token, place))
+                top.add(Atom("character", token, location))
             case "bare":
-                top.add(Atom(_bare_kind(token), token, place))
+                top.add(Atom(_bare_kind(token), token, location))
     if len(stack) > 1:
-        raise stack[-1].place.malformed(f"this bracket is never closed: {stack[-1].closer!r} is missing")
-    _require_whole(stack[0], stack[0].place)
+        raise stack[-1].location.malformed(f"this bracket is never closed: {stack[-1].closer!r} is missing")
+    _require_whole(stack[0], stack[0].location)
     return tuple(stack[0].items)
 
 
-def _tokens(text: str, path: Path) -> Iterator[tuple[str, str, Place]]:
+def _tokens(text: str, path: Path) -> Iterator[tuple[str, str, SourceLocation]]:
     offset, line, line_start = 0, 1, 0
     while offset < len(text):
-        place = Place(path, line, offset - line_start + 1)
-        found = _TOKEN.match(text, offset)
-        if found is None:
+        location = SourceLocation(path, line, offset - line_start + 1)
+        token = _TOKEN.match(text, offset)
+        if token is None:
             if text[offset] == '"' or text.startswith('#"', offset):
-                raise place.malformed("this string never ends: a quotation mark is missing")
-            raise place.malformed(f"{text[offset]!r} cannot stand here")
-        if found.lastgroup not in (None, "blank", "transparent"):
-            yield str(found.lastgroup), found.group(), place
-        if newlines := found.group().count("\n"):
+                raise location.malformed("this string never ends: a quotation mark is missing")
+            raise location.malformed(f"{text[offset]!r} cannot stand here")
+        if token.lastgroup not in (None, "blank", "transparent"):
+            yield str(token.lastgroup), token.group(), location
+        if newlines := token.group().count("\n"):
             line += newlines
-            line_start = text.rfind("\n", 0, found.end()) + 1
-        offset = found.end()
+            line_start = text.rfind("\n", 0, token.end()) + 1
+        offset = token.end()
 
 
-def _require_whole(closed: _Open, place: Place) -> None:
+def _require_whole(closed: _Open, location: SourceLocation) -> None:
     if closed.drops:
-        raise place.malformed("#_ or ^ leaves out the next form, and there is none")
+        raise location.malformed("#_ or ^ leaves out the next form, and there is none")
     if closed.kind == "map" and len(closed.items) % 2:
-        raise closed.place.malformed("a map needs a value for every key")
+        raise closed.location.malformed("a map needs a value for every key")
 
 
 def _bare_kind(token: str) -> AtomKind:
@@ -150,18 +150,18 @@ def _bare_kind(token: str) -> AtomKind:
     return "number" if _NUMBER.match(token) else "name"
 
 
-def _unescaped(token: str, place: Place) -> str:
+def _unescaped(token: str, location: SourceLocation) -> str:
     if token.startswith("#"):
         return token[2:-1]  # a regular expression: as written
 
-    def character(found: re.Match[str]) -> str:
-        code = found.group(1)
+    def character(escape: re.Match[str]) -> str:
+        code = escape.group(1)
         if code in _ESCAPES:
             return _ESCAPES[code]
         if code[0] == "u" and len(code) == 5:
             return chr(int(code[1:], 16))
         if code[0] in "01234567":
             return chr(int(code, 8))
-        raise place.malformed(f"the string holds \\{code}, which is no escape")
+        raise location.malformed(f"the string holds \\{code}, which is no escape")
 
     return _ESCAPE.sub(character, token[1:-1])

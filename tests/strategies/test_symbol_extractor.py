@@ -1,4 +1,4 @@
-"""Symbols out of files: everything a file talks about, nothing that merely looks like it, or an error with a place."""
+"""Symbols come out of files completely, without look-alikes, or as a located error."""
 
 import json
 import re
@@ -81,13 +81,13 @@ def extract(folder: Path, name: str, text: str) -> Extraction:
     return SymbolExtractor().extract(path)
 
 
-def uses(found: Extraction) -> dict[str, list[str]]:
-    return {one.symbol: [str(use) for use in one.indicators] for one in found.symbols}
+def uses(extraction: Extraction) -> dict[str, list[str]]:
+    return {extracted.symbol: [str(use) for use in extracted.indicators] for extracted in extraction.symbols}
 
 
 def test_a_strategy_gives_its_assets_and_what_is_computed_of_them(tmp_path: Path) -> None:
-    found = extract(tmp_path, "s.clj", STRATEGY)
-    assert uses(found) == {
+    extraction = extract(tmp_path, "s.clj", STRATEGY)
+    assert uses(extraction) == {
         "BIL": ["weight-inverse-volatility(14)"],
         "BRK.B": ["rsi(12)"],
         "EEM": ["max-drawdown(30)"],
@@ -99,30 +99,30 @@ def test_a_strategy_gives_its_assets_and_what_is_computed_of_them(tmp_path: Path
         "TQQQ": ["rsi(10)"],
         "UVXY": [],
     }
-    assert [(one.text, one.place.line) for one in found.left_out] == [("BTC/USD", 12)]
+    assert [(left_out.text, left_out.place.line) for left_out in extraction.left_out] == [("BTC/USD", 12)]
 
 
 def test_every_symbol_says_where_it_was_seen(tmp_path: Path) -> None:
-    found = extract(tmp_path, "s.clj", STRATEGY)
+    extraction = extract(tmp_path, "s.clj", STRATEGY)
     lines = STRATEGY.split("\n")
-    for one in found.symbols:
-        for place in one.places:
-            assert re.match(r'"[A-Z./]+"', lines[place.line - 1][place.column - 1 :]), one
-    spy = next(one for one in found.symbols if one.symbol == "SPY")
+    for extracted in extraction.symbols:
+        for place in extracted.places:
+            assert re.match(r'"[A-Z./]+"', lines[place.line - 1][place.column - 1 :]), extracted
+    spy = next(extracted for extracted in extraction.symbols if extracted.symbol == "SPY")
     assert [str(place) for place in spy.places] == [f"{tmp_path}/s.clj:8:23", f"{tmp_path}/s.clj:8:52"]
     assert spy.bars_needed == 201
 
 
 def test_a_symphony_gives_assets_and_both_sides_of_conditions(tmp_path: Path) -> None:
-    found = extract(tmp_path, "s.json", json.dumps(SYMPHONY, indent=1))
-    assert uses(found) == {
+    extraction = extract(tmp_path, "s.json", json.dumps(SYMPHONY, indent=1))
+    assert uses(extraction) == {
         "BRK.B": ["moving-average-price(20)"],
         "GLD": ["current-price"],
         "SPY": [],
         "TLT": ["cumulative-return(5)"],
         "TQQQ": ["relative-strength-index(10)"],
     }
-    assert [one.text for one in found.left_out] == ["CRYPTO::BTC//USD"]
+    assert [left_out.text for left_out in extraction.left_out] == ["CRYPTO::BTC//USD"]
 
 
 def test_a_config_names_files_beside_it(tmp_path: Path) -> None:
@@ -150,9 +150,9 @@ def test_a_config_finds_a_file_somewhere_in_strategies(tmp_path: Path) -> None:
 def test_a_manifest_beside_strategies_is_left_out_with_a_note(tmp_path: Path) -> None:
     (tmp_path / "a.clj").write_text('(asset "SPY" nil)')
     (tmp_path / "_manifest.json").write_text('{"description": "QQQ", "groups": []}')
-    found = SymbolExtractor().extract(tmp_path)
-    assert found.names == ["SPY"]
-    assert [one.text for one in found.left_out] == ["_manifest.json"]
+    extraction = SymbolExtractor().extract(tmp_path)
+    assert extraction.names == ["SPY"]
+    assert [left_out.text for left_out in extraction.left_out] == ["_manifest.json"]
     (tmp_path / "broken.json").write_text('{"description": ')
     with pytest.raises(MalformedFile, match=r"broken\.json:1:17: this is not JSON"):
         SymbolExtractor().extract(tmp_path)
@@ -184,10 +184,10 @@ def test_sql_gives_the_literals_compared_with_symbol(tmp_path: Path) -> None:
     -- symbol = 'XLE'
     select * from bars where 'GLD' = symbol or (symbol <> 'TLT' and close > 3)
     """
-    found = extract(tmp_path, "q.sql", query)
-    assert found.names == ["BRK.B", "GLD", "QQQ", "SPY", "TLT"]
-    for one in found.symbols:
-        place = one.places[0]
+    extraction = extract(tmp_path, "q.sql", query)
+    assert extraction.names == ["BRK.B", "GLD", "QQQ", "SPY", "TLT"]
+    for extracted in extraction.symbols:
+        place = extracted.places[0]
         assert query.split("\n")[place.line - 1][place.column - 1] == "'"
     assert extract(tmp_path, "all.sql", "select * from rsi(14)").names == []
 
@@ -277,8 +277,8 @@ def test_what_is_no_ticker_is_refused(text: str) -> None:
 
 def test_deep_nesting_is_read(tmp_path: Path) -> None:
     depth = 20_000
-    found = extract(tmp_path, "deep.clj", "(if x " * depth + '(asset "SPY")' + ")" * depth)
-    assert found.names == ["SPY"]
+    extraction = extract(tmp_path, "deep.clj", "(if x " * depth + '(asset "SPY")' + ")" * depth)
+    assert extraction.names == ["SPY"]
 
 
 ATOMS = st.one_of(
