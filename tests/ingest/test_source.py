@@ -202,7 +202,7 @@ def test_the_plan_limits_requests(make_settings: Callable[..., Settings], alpaca
     source = quick(make_settings(ALPACA_REQUESTS_PER_MINUTE="2"))
     source.latest_quote("AAPL")
     source.latest_quote("IBM")
-    assert not source._limiter.try_acquire("alpaca", blocking=False)
+    assert not source._client.limiter.try_acquire("alpaca", blocking=False)
     assert len(alpaca.requests) == 2
 
 
