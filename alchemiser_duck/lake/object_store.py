@@ -164,6 +164,11 @@ class S3Objects:
             )
             return sorted(item["Key"][start:] for page in pages for item in page.get("Contents", ()))
 
+    def create_bucket(self) -> None:
+        """Create the lake's bucket, for the sandbox: a lake of one's own has one already."""
+        with self._translated():
+            self._client.create_bucket(Bucket=self._settings.bucket)
+
     @contextmanager
     def _translated(self) -> Iterator[None]:
         """boto3's errors as ours; the one place for it."""

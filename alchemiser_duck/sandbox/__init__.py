@@ -1,8 +1,10 @@
-"""The sandbox: a real S3 server and a stand-in for Alpaca on loopback, with real bars; no account, no keys, no network.
+"""The sandbox: a real S3 server and a stand-in for Alpaca on loopback, with real bars.
 
-with sandbox() as box:
-    service = DataRefreshService(box.settings())
-    service.overnight(["AAPL", "IBM"])
+It needs no account, no keys and no network.
+
+    with sandbox() as box:
+        service = DataRefreshService(box.settings())
+        service.overnight(["AAPL", "IBM"])
 """
 
 import logging
@@ -17,6 +19,7 @@ from typing import Any
 from alchemiser_duck import exchange_calendar as calendar
 from alchemiser_duck.errors import SettingsError
 from alchemiser_duck.lake import credentials
+from alchemiser_duck.lake.object_store import S3Objects
 from alchemiser_duck.sandbox import real_data
 from alchemiser_duck.sandbox.alpaca_server import KEY_ID, SECRET_KEY, AlpacaServer, Fault
 from alchemiser_duck.settings import Settings
@@ -28,7 +31,7 @@ SYMBOLS = ("AAPL", "FB", "GOOG", "IBM")
 
 @dataclass(frozen=True)
 class Sandbox:
-    """Two running servers and how to reach them."""
+    """Two running servers and their addresses."""
 
     alpaca: AlpacaServer
     s3_url: str
@@ -36,11 +39,11 @@ class Sandbox:
     first_session: date
     last_session: date
     shifted: bool
-    """whether dates are shifted; prices never are"""
+    """True means that dates are shifted; prices never are"""
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that point this project, boto3 and the duckdb shell at the sandbox."""
+        """Return the variables that point Python and the shell at the sandbox."""
         return {
             "MARKET_DATA_BUCKET": self.bucket,
             "AWS_ENDPOINT_URL_S3": self.s3_url,
@@ -57,12 +60,12 @@ class Sandbox:
         }
 
     def settings(self, **overrides: Any) -> Settings:
-        """Settings for the sandbox; overrides by the variables' names."""
+        """Return settings for the sandbox; overrides by the variables' names."""
         return Settings.from_environment(**(self.environment | overrides))
 
     @property
     def notice(self) -> str:
-        """What is real here and what is not."""
+        """Say which parts of the data are real."""
         span = f"{self.first_session} to {self.last_session}"
         if self.shifted:
             return f"prices and volumes are real (2000-03-01 to 2013-03-01), but dates are shifted: served as {span}"
@@ -71,12 +74,13 @@ class Sandbox:
 
 @contextmanager
 def sandbox(*, now: datetime | None = None, original_dates: bool = False) -> Iterator[Sandbox]:
-    """Start both servers on ports that the kernel gives, with an empty bucket; stop them at the end.
+    """Start both servers with an empty bucket, and stop them at the end.
 
-    The AWS credentials of the process are the sandbox's meanwhile; everything else is passed on in `Sandbox.settings`.
+    The kernel gives the ports. The AWS credentials of the process are the sandbox's meanwhile; everything else is
+    passed on in `Sandbox.settings`.
 
     Args:
-        now: the time it is for the stand-in, standing still; default: the clock's.
+        now: the stand-in's time, standing still; default: the clock's.
         original_dates: serve the bars from 2000 to 2013 instead of moving the newest to the last complete session.
 
     Raises:
@@ -106,7 +110,7 @@ def sandbox(*, now: datetime | None = None, original_dates: bool = False) -> Ite
             shifted=not original_dates,
         )
         with _environment({name: value for name, value in box.environment.items() if name.startswith("AWS_")}):
-            _create_bucket(box)
+            S3Objects(box.settings()).create_bucket()
             yield box
     finally:
         storage.stop()
@@ -128,9 +132,3 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
             if value is not None:
                 os.environ[name] = value
         credentials.forget()
-
-
-def _create_bucket(box: Sandbox) -> None:
-    import boto3
-
-    boto3.client("s3", endpoint_url=box.s3_url, region_name="us-east-1").create_bucket(Bucket=box.bucket)

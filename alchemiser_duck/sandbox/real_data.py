@@ -1,8 +1,9 @@
-"""The sandbox's data: real bars of AAPL, IBM, GOOG and FB from 2000 to 2013, as Alpaca would send them.
+"""The sandbox's data: real bars of AAPL, IBM, GOOG and FB, as Alpaca would send them.
 
-Prices, volumes, splits and dividend amounts are real. By default the dates are shifted, session by session, so that the
-newest bar falls on a chosen session: no gap opens, early closes land where they may. Not in the record and derived:
-vwap (the mean of high, low and close), trade_count (one per 200 shares), payable and process dates (a month after ex).
+Prices, volumes, splits and dividend amounts are real, from 2000 to 2013. By default the dates are shifted, session by
+session, so that the newest bar falls on a chosen session: no gap opens, early closes land where they may. Not in the
+record and derived: vwap (the mean of high, low and close), trade_count (one per 200 shares), payable and process dates
+(a month after ex).
 """
 
 import json
@@ -19,7 +20,7 @@ WireRow = dict[str, Any]
 
 @dataclass
 class MarketData:
-    """What the stand-in serves; a test may change it at will."""
+    """The data that the stand-in serves; a test may change it at will."""
 
     bars: dict[str, dict[date, WireRow]]
     """per symbol and session: a bar as Alpaca sends it"""
@@ -28,7 +29,7 @@ class MarketData:
 
 
 def load(last_session: date | None) -> MarketData:
-    """The data with its newest session moved to last_session; None keeps the original dates."""
+    """Load the data, its newest session moved; None keeps the original dates."""
     import pyarrow.parquet as pq
 
     folder = resources.files("alchemiser_duck.sandbox") / "data"
@@ -47,7 +48,7 @@ def load(last_session: date | None) -> MarketData:
 
 
 def _mover(original: list[date], last_session: date | None) -> Callable[[date], date]:
-    """Maps an original day to where it is served: by its position among the sessions."""
+    """Map an original day to the day it is served as, by its position among the sessions."""
     if last_session is None:
         return lambda day: day
     served = calendar.sessions(calendar.FIRST_DAY, last_session)[-len(original) :]
@@ -75,6 +76,6 @@ def _wire_bar(row: dict[str, Any], session: date) -> WireRow:
 
 
 def timestamp(session: date) -> str:
-    """A daily bar's stamp: midnight in New York, as UTC."""
+    """Return a daily bar's stamp: midnight in New York, as UTC."""
     midnight = datetime.combine(session, time(), calendar.NEW_YORK)
     return midnight.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
