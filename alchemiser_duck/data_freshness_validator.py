@@ -1,4 +1,4 @@
-"""DataFreshnessValidator: which symbols are behind what the schedules should have delivered, and what is broken.
+"""DataFreshnessValidator: names the symbols that are behind the schedules, and what is broken.
 
 The rules are SQL: sql/relations/freshness.sql, gaps.sql and findings.sql.
 """
@@ -15,57 +15,56 @@ from alchemiser_duck.query.session import DuckDBSession
 from alchemiser_duck.query.statement import Lens
 from alchemiser_duck.settings import Settings
 
-RECENT = timedelta(days=45)
+FIRST_LOOK = timedelta(days=45)
 """Read first: a symbol with a bar this recent needs no older one to be judged."""
 
 
 @dataclass(frozen=True)
 class FreshnessReport:
-    """What was found of the symbols that were looked at; each is in exactly one of the four tuples."""
+    """The freshness of some symbols, each in exactly one of the four tuples."""
 
     expected_session: date | None
-    """the newest session that should be stored by now; None: nothing is stored at all"""
+    """the newest session that should be stored by now; None means that nothing is stored at all"""
     fresh: tuple[str, ...]
     stale: tuple[str, ...]
     missing: tuple[str, ...]
-    """asked for, and no bar is stored"""
+    """named, and no bar is stored"""
     ended: tuple[str, ...]
     """renamed, merged or removed: no bar is expected any more"""
     last_dates: Mapping[str, date]
-    """the newest stored session of every symbol that is stored"""
+    """the newest stored session of each stored symbol"""
     sessions_behind: Mapping[str, int]
-    """how many sessions each of them is behind"""
+    """sessions that each of them is behind"""
 
     @property
     def is_fresh(self) -> bool:
-        """Whether nothing is stale or missing."""
+        """Return whether nothing is stale or missing."""
         return not self.stale and not self.missing
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """Something stale or broken, and what to ask the vendor for to repair it."""
+class DataIssue:
+    """A stale or broken range of sessions, as the view `findings` lists it."""
 
     symbol: str
     finding: str
     """stale, vendor gap, not finalised, quarantined, missing"""
     first_session: date | None
     last_session: date | None
-    """both included; None: the whole history"""
+    """both included: what to ask the vendor for; None means the whole history"""
     detail: str
 
     @property
     def repair(self) -> str:
-        """What to type."""
+        """Return the command that repairs it."""
         if self.finding == "missing":
             return f"alchemiser-duck refresh --mode overnight --symbols {self.symbol}"
         return f"alchemiser-duck repair --symbols {self.symbol}"
 
     def as_row(self) -> dict[str, Any]:
-        """The finding as plain values, its days as text."""
-        return {name: str(v) if isinstance(v, date) else v for name, v in asdict(self).items()} | {
-            "repair": self.repair
-        }
+        """Return the fields and the repair as plain values, days as text."""
+        row = {name: str(value) if isinstance(value, date) else value for name, value in asdict(self).items()}
+        return row | {"repair": self.repair}
 
     def __str__(self) -> str:
         days = "" if self.first_session is None else f" {self.first_session}"
@@ -75,7 +74,7 @@ class Finding:
 
 
 class DataFreshnessValidator:
-    """Looks at a lake, for reading only. Every method takes the time it looks at; by default that is the clock's."""
+    """Judges a lake, read-only. Every method takes its time; the default is the clock's."""
 
     def __init__(self, settings: Settings | None = None, *, session: DuckDBSession | None = None) -> None:
         self._settings = settings or Settings.from_environment()
@@ -90,7 +89,7 @@ class DataFreshnessValidator:
         now: datetime | None = None,
         as_of: date | None = None,
     ) -> FreshnessReport:
-        """How fresh the symbols are, against what the schedules should have delivered by now.
+        """Judge symbols by what the schedules should have delivered by now.
 
         Args:
             symbols: default: ALCHEMISER_SYMBOLS and those of ALCHEMISER_STRATEGIES, else every stored symbol.
@@ -106,14 +105,14 @@ class DataFreshnessValidator:
         if max_sessions_behind < 0:
             raise BadParameter(f"max_sessions_behind is 0 or more, got {max_sessions_behind}")
         now = now or calendar.utc_now()
-        wanted = self._wanted(symbols)
-        rows = self._freshness(wanted, now, as_of)
+        universe = self._universe(symbols)
+        rows = self._freshness(universe, now, as_of)
         stale = {row[0]: None for row in rows if row[3] == "stale" and row[2] > max_sessions_behind}
         report = FreshnessReport(
             expected_session=rows[0][4] if rows else None,
             fresh=tuple(row[0] for row in rows if row[3] != "ended" and row[0] not in stale),
             stale=tuple(stale),
-            missing=tuple(sorted(set(wanted or ()) - {row[0] for row in rows})),
+            missing=tuple(sorted(set(universe or ()) - {row[0] for row in rows})),
             ended=tuple(row[0] for row in rows if row[3] == "ended"),
             last_dates={row[0]: row[1] for row in rows},
             sessions_behind={row[0]: row[2] for row in rows},
@@ -122,52 +121,54 @@ class DataFreshnessValidator:
             raise StaleData(_complaint(report))
         return report
 
-    def findings(self, symbols: Sequence[str] | None = None, *, now: datetime | None = None) -> list[Finding]:
-        """What is stale or broken, by symbol; empty where all is well. Symbols as in `validate`.
+    def findings(self, symbols: Sequence[str] | None = None, *, now: datetime | None = None) -> list[DataIssue]:
+        """List what is stale or broken, by symbol; empty where all is well.
+
+        Symbols as in `validate`.
 
         Raises:
             EmptyLake, StorageError: as `validate` does.
         """
-        wanted = self._wanted(symbols)
-        chosen = [] if wanted is None else [f"symbol in ({literal_list(wanted)})"]
+        universe = self._universe(symbols)
+        conditions = [] if universe is None else [f"symbol in ({literal_list(universe)})"]
         query = (
-            f"select symbol, finding, first_session, last_session, detail from findings{where(chosen)} "
+            f"select symbol, finding, first_session, last_session, detail from findings{where(conditions)} "
             "order by symbol, first_session, finding"
         )
-        missing = self.validate(wanted, now=now).missing if wanted is not None else ()
-        found = [Finding(symbol, "missing", None, None, "no bar is stored") for symbol in missing]
-        if wanted is None or len(missing) < len(wanted):
+        missing = self.validate(universe, now=now).missing if universe is not None else ()
+        issues = [DataIssue(symbol, "missing", None, None, "no bar is stored") for symbol in missing]
+        if universe is None or len(missing) < len(universe):
             rows = self._session.snapshot(query, lens=Lens(now=now or calendar.utc_now())).fetchall()
-            found += [Finding(*row) for row in rows]
-        return found
+            issues += [DataIssue(*row) for row in rows]
+        return issues
 
-    def _wanted(self, symbols: Sequence[str] | None) -> list[str] | None:
+    def _universe(self, symbols: Sequence[str] | None) -> list[str] | None:
         if symbols is None:
-            from alchemiser_duck.symbol_extractor import configured_symbols  # takes a while, and is rarely asked
+            from alchemiser_duck.symbol_extractor import configured_symbols  # takes a while, and is rarely needed
 
             return configured_symbols(self._settings) or None
         if isinstance(symbols, str) or not symbols:
             raise BadParameter(f"symbols is a list of tickers, got {symbols!r}: name one, or leave it out for all")
         return list(dict.fromkeys(symbols))
 
-    def _freshness(self, wanted: list[str] | None, now: datetime, as_of: date | None) -> list[tuple[Any, ...]]:
-        """Symbol, last_date, sessions_behind, status, expected_session of the stored ones, by symbol."""
-        recent = min(as_of or now.date(), now.date()) - RECENT
-        found: dict[str, tuple[Any, ...]] = {}
-        for since in (recent, None) if wanted is not None else (None,):
-            left = None if wanted is None else [symbol for symbol in wanted if symbol not in found]
+    def _freshness(self, universe: list[str] | None, now: datetime, as_of: date | None) -> list[tuple[Any, ...]]:
+        """Read symbol, last_date, sessions_behind, status, expected_session of the stored ones, by symbol."""
+        recent = min(as_of or now.date(), now.date()) - FIRST_LOOK
+        by_symbol: dict[str, tuple[Any, ...]] = {}
+        for since in (recent, None) if universe is not None else (None,):
+            left = None if universe is None else [symbol for symbol in universe if symbol not in by_symbol]
             if left == []:
                 break
-            chosen = where([] if left is None else [f"symbol in ({literal_list(left)})"])
-            query = f"select symbol, last_date, sessions_behind, status, expected_session from freshness{chosen}"
+            conditions = [] if left is None else [f"symbol in ({literal_list(left)})"]
+            query = "select symbol, last_date, sessions_behind, status, expected_session from freshness"
             try:
-                rows = self._session.snapshot(query, lens=Lens(since, as_of, now)).fetchall()
+                rows = self._session.snapshot(query + where(conditions), lens=Lens(since, as_of, now)).fetchall()
             except EmptyLake:
-                if wanted is None:
+                if universe is None:
                     raise
                 rows = []
-            found |= {row[0]: row for row in rows}
-        return [found[symbol] for symbol in sorted(found)]
+            by_symbol |= {row[0]: row for row in rows}
+        return [by_symbol[symbol] for symbol in sorted(by_symbol)]
 
 
 def _complaint(report: FreshnessReport) -> str:

@@ -298,12 +298,13 @@ def verify(
 ) -> None:
     """Compare adjusted closes with Alpaca's own, for splits alone and for everything."""
     from alchemiser_duck.cli import console
-    from alchemiser_duck.cli.verification import verify as compare
     from alchemiser_duck.ingest.source import AlpacaSource
+    from alchemiser_duck.ingest.verification import verify as compare
+    from alchemiser_duck.query.session import DuckDBSession
     from alchemiser_duck.settings import Settings
 
     settings = Settings.from_environment()
-    rows = compare(_adapter(None), AlpacaSource(settings), symbol)
+    rows = compare(DuckDBSession(settings), AlpacaSource(settings), symbol)
     _write(rows, form, path, None)
     console.say(
         "Alpaca rounds to cents and takes a dividend off the close of its ex-date, this layer off the close before: "

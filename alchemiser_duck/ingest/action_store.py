@@ -1,4 +1,7 @@
-"""CorporateActionStore: the corporate actions on S3: one object, so one atomic state, with their factors."""
+"""CorporateActionStore: the corporate actions on S3 with their factors, as one object.
+
+One object is one atomic state: factors never belong to other actions than those beside them.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, timedelta
@@ -26,11 +29,11 @@ from alchemiser_duck.settings import Settings
 
 KEY = "corporate_actions/corporate_actions.parquet"
 
-RECENT = timedelta(days=30)
-"""How long after its ex-date an action without a factor is tried again by a run that does not compute everything."""
+FACTOR_RETRIES = timedelta(days=30)
+"""For this long after its ex-date, runs that do not compute everything try an action without a factor again."""
 
-BEFORE = timedelta(days=366)
-"""How long before an ex-date the close before it may lie: longer than any halt that a symbol comes back from."""
+LONGEST_HALT = timedelta(days=366)
+"""The close before an ex-date lies no further back: no symbol comes back from a longer halt."""
 
 
 class CorporateActionStore:
@@ -42,20 +45,22 @@ class CorporateActionStore:
         self._session = session
 
     def merge(self, fetched: Iterable[Action], today: date, *, everything: bool) -> MergedActions:
-        """Take in fetched actions and compute the factors that are due; writes only what changes something.
+        """Take in fetched actions and compute the factors that are due.
+
+        It writes only what changes something.
 
         Args:
             everything: compute every factor again from the stored bars, which a restated bar may have changed; else
                 only those of new and changed actions, and of recent ones that have none yet.
         """
-        known = list(fetched)
+        actions_fetched = list(fetched)
         merged = merge_actions(None, ())
-        if not known and not everything:
+        if not actions_fetched and not everything:
             return merged  # nothing can be due that the vendor does not name: S3 is not asked
 
         def change(stored: pa.Table | None) -> pa.Table | None:
             nonlocal merged
-            merged = merge_actions(stored, known)
+            merged = merge_actions(stored, actions_fetched)
             actions = self.with_factors(merged.actions, None if everything else _due(merged, today))
             return None if stored is not None and actions.equals(stored) else actions
 
@@ -63,7 +68,7 @@ class CorporateActionStore:
         return merged
 
     def override(self, action_id: str, values: Mapping[str, Any] | None, reason: str, now: datetime) -> None:
-        """Drop an action (values None) or replace some of the vendor's fields, until `restore`.
+        """Replace some of the vendor's fields, until `restore`; values None drops the action.
 
         Raises:
             BadParameter: there is no such action or field, the value does not fit, or there is no reason.
@@ -82,7 +87,9 @@ class CorporateActionStore:
         self.rewrite(lambda stored: self.with_factors(change(_or_empty(stored))))
 
     def rewrite(self, change: Callable[[pa.Table | None], pa.Table | None]) -> None:
-        """Replace the object by what `change` makes of it (None: leave it); again if another writer was faster.
+        """Replace the object by what `change` makes of it.
+
+        If another writer was faster, it is read and changed again. None means: leave it.
 
         Raises:
             WriteConflict: other writers were faster every time.
@@ -90,49 +97,49 @@ class CorporateActionStore:
         """
 
         def step(_: int) -> None:
-            found = self._objects.get(KEY)
-            after = change(self._decode(found.body) if found else None)
+            stored = self._objects.get(KEY)
+            after = change(self._decode(stored.body) if stored else None)
             if after is not None:
-                self._objects.put(KEY, small_parquet(after), replaces=found.etag if found else None)
+                self._objects.put(KEY, small_parquet(after), replaces=stored.etag if stored else None)
 
         self._objects.until_written(KEY, step)
 
     def with_factors(self, actions: pa.Table, ids: frozenset[str] | None = None) -> pa.Table:
-        """The actions, the factors of some of them (None: of all) computed again from the stored bars."""
+        """Compute factors of these ids again from the stored bars; None means all."""
         is_due = pa.repeat(True, len(actions)) if ids is None else pc.is_in(actions["id"], pa.array(ids, pa.string()))
         due = actions.filter(is_due)
         if not due.num_rows:
             return actions
-        factors = self._factors(due, pc.min(due["ex_date"]).as_py() - BEFORE)
-        found = pc.index_in(actions["id"], factors["id"])
+        factors = self._factors(due, pc.min(due["ex_date"]).as_py() - LONGEST_HALT)
+        rows = pc.index_in(actions["id"], factors["id"])
         for name in FACTORS:
-            column = pc.if_else(is_due, factors[name].combine_chunks().take(found), actions[name])
+            column = pc.if_else(is_due, factors[name].combine_chunks().take(rows), actions[name])
             actions = actions.set_column(actions.schema.get_field_index(name), name, column)
         return actions.cast(ACTION_SCHEMA)
 
     def count_suspects(self, merged: MergedActions, recent: date) -> int:
-        """How many suspects concern actions that were added or changed, or days from `recent` on."""
+        """Count the suspects of added or changed actions, or of days from `recent` on."""
         touched = merged.actions.filter(pc.is_in(merged.actions["id"], pa.array(merged.ids, pa.string())))
         days = touched["ex_date"].to_pylist()
         try:
             row = self._session.snapshot(
                 "select count(*) from corporate_action_suspects "
-                f"where date >= {literal(recent)} or id in (select id from ids_given)",
-                lens=Lens(since=min([recent, *days]) - BEFORE),
-                tables={"ids_given": pa.table({"id": pa.array(sorted(merged.ids), pa.string())})},
+                f"where date >= {literal(recent)} or id in (select id from merged_ids)",
+                lens=Lens(since=min([recent, *days]) - LONGEST_HALT),
+                tables={"merged_ids": pa.table({"id": pa.array(sorted(merged.ids), pa.string())})},
             ).fetchone()
         except EmptyLake:
             return 0
         return int(row[0]) if row else 0
 
     def _factors(self, actions: pa.Table, since: date) -> pa.Table:
-        """Id, previous close and factors, as sql/relations/action_factors.sql computes them; empty without bars."""
+        """Compute id, previous close and factors in SQL; empty without bars."""
         names = ("id", *FACTORS)
         try:
             rows = self._session.snapshot(
-                f"select {', '.join(names)} from action_factors('actions_given')",
+                f"select {', '.join(names)} from action_factors('due_actions')",
                 lens=Lens(since=since),
-                tables={"actions_given": actions},
+                tables={"due_actions": actions},
             )
         except EmptyLake:
             return ACTION_SCHEMA.empty_table().select(names)
@@ -149,12 +156,16 @@ class CorporateActionStore:
 
 
 def _due(merged: MergedActions, today: date) -> frozenset[str]:
-    """What a quick run computes, and with it all that falls on the same day of the same symbol."""
+    """Return the ids that a quick run computes.
+
+    Actions of one symbol and day share a close, so they are computed together.
+    """
     rows = merged.actions.select(["id", "symbol", "ex_date", "price_factor"]).to_pylist()
     days = {
         (row["symbol"], row["ex_date"])
         for row in rows
-        if row["id"] in merged.ids or (row["price_factor"] is None and today - RECENT <= row["ex_date"] <= today)
+        if row["id"] in merged.ids
+        or (row["price_factor"] is None and today - FACTOR_RETRIES <= row["ex_date"] <= today)
     }
     return frozenset(row["id"] for row in rows if (row["symbol"], row["ex_date"]) in days)
 

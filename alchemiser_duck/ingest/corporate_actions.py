@@ -1,6 +1,6 @@
-"""Corporate actions as they are kept: the vendor's row as it came, the fields SQL reads, and overrides.
+"""Corporate actions: the vendor's row as it came, the fields SQL reads, and overrides.
 
-What an action does to prices is computed in SQL (`sql/relations/action_factors.sql`) and stored beside it.
+Their effect on prices is computed in SQL (`sql/relations/action_factors.sql`) and stored beside them.
 """
 
 import json
@@ -44,26 +44,16 @@ multiply the prices before ex_date, and are null while they have no effect or ca
 
 FACTORS = ("previous_close", "split_factor", "price_factor")
 
+_SPLIT = {"symbol": "symbol", "ex_date": "ex_date", "old_rate": "old_rate", "new_rate": "new_rate"}
+
 # per type: our column -> the vendor's field
 _FIELDS: dict[str, dict[str, str]] = {
-    "forward_split": {"symbol": "symbol", "ex_date": "ex_date", "old_rate": "old_rate", "new_rate": "new_rate"},
-    "reverse_split": {"symbol": "symbol", "ex_date": "ex_date", "old_rate": "old_rate", "new_rate": "new_rate"},
-    "unit_split": {
-        "symbol": "old_symbol",
-        "ex_date": "effective_date",
-        "old_rate": "old_rate",
-        "new_rate": "new_rate",
-        "new_symbol": "new_symbol",
-    },
+    "forward_split": _SPLIT,
+    "reverse_split": _SPLIT,
+    "unit_split": _SPLIT | {"symbol": "old_symbol", "ex_date": "effective_date", "new_symbol": "new_symbol"},
     "stock_dividend": {"symbol": "symbol", "ex_date": "ex_date", "cash_amount": "rate"},
     "cash_dividend": {"symbol": "symbol", "ex_date": "ex_date", "cash_amount": "rate"},
-    "spin_off": {
-        "symbol": "source_symbol",
-        "ex_date": "ex_date",
-        "old_rate": "source_rate",
-        "new_rate": "new_rate",
-        "new_symbol": "new_symbol",
-    },
+    "spin_off": _SPLIT | {"symbol": "source_symbol", "old_rate": "source_rate", "new_symbol": "new_symbol"},
     "rights_distribution": {"symbol": "source_symbol", "ex_date": "ex_date", "new_symbol": "new_symbol"},
     "cash_merger": {"symbol": "acquiree_symbol", "ex_date": "effective_date", "cash_amount": "rate"},
     "stock_merger": {"symbol": "acquiree_symbol", "ex_date": "effective_date"},
@@ -75,7 +65,7 @@ _FIELDS: dict[str, dict[str, str]] = {
     "partial_call": {"symbol": "symbol", "ex_date": "process_date"},
 }
 
-# fields a row may lack and still say something
+# fields that a row may lack
 _OPTIONAL = {"stock_merger": {"new_symbol": "acquirer_symbol"}, "cash_merger": {"new_symbol": "acquirer_symbol"}}
 
 _PLURALS = {kind + "s": kind for kind in _FIELDS}
@@ -86,7 +76,7 @@ Action = dict[str, Any]
 
 @dataclass(frozen=True)
 class MergedActions:
-    """What became of the stored actions."""
+    """The stored actions with the fetched ones among them."""
 
     actions: pa.Table
     added: int
@@ -96,16 +86,20 @@ class MergedActions:
 
 
 def read_actions(lists: Mapping[str, Any], now: datetime) -> tuple[list[Action], list[QuarantinedBar]]:
-    """The vendor's lists (plural type: rows) as actions, and what is none, each with the reason."""
+    """Read the vendor's lists, given as rows by plural type.
+
+    Rows that are not actions are set aside, each with the reason.
+    """
     actions: list[Action] = []
-    bad: list[QuarantinedBar] = []
+    malformed: list[QuarantinedBar] = []
     for plural, rows in lists.items():
         for row in rows or ():
             try:
                 actions.append(_action(_PLURALS[plural], row, now))
             except (KeyError, TypeError, ValueError) as problem:
-                bad.append(QuarantinedBar(_symbol_of(row), None, f"corporate action in {plural}: {_reason(problem)}"))
-    return actions, bad
+                reason = f"corporate action in {plural}: {_reason(problem)}"
+                malformed.append(QuarantinedBar(_symbol_of(row), None, reason))
+    return actions, malformed
 
 
 def _symbol_of(row: Any) -> str:
@@ -125,9 +119,8 @@ def _action(kind: str, row: Mapping[str, Any], now: datetime) -> Action:
         raise TypeError(f"not a row: {row!r}")
     if not isinstance(row["id"], str) or not row["id"]:
         raise ValueError(f"id {row['id']!r} is none")
-    blank = dict.fromkeys(ACTION_SCHEMA.names)
     return {
-        **blank,
+        **dict.fromkeys(ACTION_SCHEMA.names),
         "id": row["id"],
         "type": kind,
         "process_date": _date("process_date", row["process_date"]),
@@ -139,7 +132,7 @@ def _action(kind: str, row: Mapping[str, Any], now: datetime) -> Action:
 
 
 def _values(kind: str, row: Mapping[str, Any]) -> Action:
-    """The columns that SQL computes with."""
+    """Read the columns that SQL computes with."""
     fields = _FIELDS[kind] | {ours: theirs for ours, theirs in _OPTIONAL.get(kind, {}).items() if theirs in row}
     values: Action = {}
     for ours, theirs in fields.items():
@@ -173,7 +166,10 @@ def _amount(name: str, value: Any) -> float:
 
 
 def merge_actions(stored: pa.Table | None, fetched: Iterable[Action]) -> MergedActions:
-    """Stored and fetched actions, one per id; the vendor's newest row wins, overrides and factors stay."""
+    """Merge stored and fetched actions, one per id.
+
+    The vendor's newest row wins; overrides and factors stay.
+    """
     stored = ACTION_SCHEMA.empty_table() if stored is None else stored
     position = {action_id: index for index, action_id in enumerate(stored["id"].to_pylist())}
     vendor_rows = stored["vendor_row"].to_pylist()
@@ -206,7 +202,7 @@ def _table(rows: Iterable[Action]) -> pa.Table:
 
 
 def _with_override(action: Action) -> Action:
-    """The action with the values that an override gives instead of the vendor's."""
+    """Replace the vendor's values by those of the action's override."""
     row = json.loads(action["vendor_row"])
     row |= json.loads(action["override_values"] or "{}")
     return {**action, **_values(action["type"], row)}
@@ -215,10 +211,10 @@ def _with_override(action: Action) -> Action:
 def with_override(
     stored: pa.Table, action_id: str, values: Mapping[str, Any] | None, reason: str, now: datetime
 ) -> pa.Table:
-    """The actions with one of them overridden.
+    """Override one of the actions.
 
     Args:
-        values: the vendor's fields to replace, as `rate` or `old_rate`; None: the action is dropped.
+        values: the vendor's fields to replace, as `rate` or `old_rate`; None drops the action.
 
     Raises:
         BadParameter: there is no such action, it has no such field, or the value does not fit.
@@ -244,7 +240,7 @@ def with_override(
 
 
 def without_override(stored: pa.Table, action_id: str) -> pa.Table:
-    """The actions with the vendor's word for one of them again.
+    """Restore the vendor's word for one of the actions.
 
     Raises:
         BadParameter: there is no such action.

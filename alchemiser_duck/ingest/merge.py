@@ -1,4 +1,4 @@
-"""Merging bars into a partition: which bars are sound, what changes, and the partition that results.
+"""Merge bars into a partition: quarantine unsound bars, count changes, sort the rest.
 
 Pure: Arrow tables in, Arrow tables out; no S3, no clock. The rules are SQL.
 """
@@ -37,12 +37,12 @@ INCOMING_SCHEMA = pa.schema([pa.field(f.name, f.type) for f in BAR_SCHEMA if f.n
 """A bar on its way in: the session is derived from the timestamp, so that the two cannot disagree."""
 
 MERGE_MEMORY = "600MB"
-"""What DuckDB may use beside the Arrow tables themselves: keeps 11,000 symbols within 2 GiB in all."""
+"""DuckDB's limit beside the Arrow tables themselves: keeps 11,000 symbols within 2 GiB in all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """How many bars of one symbol a merge touched."""
+    """Counts of one symbol's bars that a merge touched."""
 
     added: int = 0
     finalised: int = 0
@@ -66,7 +66,7 @@ class Changes:
 
 @dataclass(frozen=True)
 class CheckedBars:
-    """Sound bars, one per symbol and session, with their session date; and the others."""
+    """Sound bars with their session date, one per symbol and session; and the others."""
 
     bars: pa.Table
     quarantined: tuple[QuarantinedBar, ...]
@@ -74,7 +74,7 @@ class CheckedBars:
 
 @dataclass(frozen=True)
 class MergedPartition:
-    """The partition after a merge, sorted by symbol and timestamp; what changed per symbol."""
+    """A partition after a merge, sorted by symbol and timestamp, with its changes."""
 
     bars: pa.Table
     changes: dict[str, Changes] = field(default_factory=dict)
@@ -222,13 +222,13 @@ order by symbol, timestamp
 
 
 def session_dates(bars: pa.Table) -> pa.ChunkedArray:
-    """The session each bar belongs to: the day of its timestamp in New York."""
+    """Return each bar's session: the day of its timestamp in New York."""
     in_new_york = pc.cast(bars["timestamp"], pa.timestamp("us", tz="America/New_York"))
     return pc.cast(pc.local_timestamp(in_new_york), pa.date32())
 
 
 def by_year(bars: pa.Table, dates: pa.ChunkedArray) -> Iterator[tuple[int, pa.Table]]:
-    """The bars of each year of their sessions, oldest first; those of a single year are not copied."""
+    """Yield the bars of each year, oldest first; a single year is not copied."""
     years = pc.year(dates)
     distinct = sorted(pc.unique(years).to_pylist())
     for year in distinct:
@@ -237,7 +237,7 @@ def by_year(bars: pa.Table, dates: pa.ChunkedArray) -> Iterator[tuple[int, pa.Ta
 
 @cache
 def _database(process: int) -> duckdb.DuckDBPyConnection:  # noqa: ARG001 (a fork opens its own)
-    """DuckDB for the merges of a process: what a large partition needs beyond the limit goes to disk."""
+    """Open the process's DuckDB for merges; it spills to disk beyond its limit."""
     remove_abandoned()
     scratch = ScratchFolder()
     atexit.register(scratch.remove)
@@ -249,7 +249,7 @@ def _database(process: int) -> duckdb.DuckDBPyConnection:  # noqa: ARG001 (a for
 
 
 def _connect() -> duckdb.DuckDBPyConnection:
-    """A connection for one merge; it takes its tables with it when it closes."""
+    """Open a connection for one merge; its tables go when it closes."""
     return _database(os.getpid()).cursor()
 
 
@@ -262,7 +262,7 @@ def _columns(schema: pa.Schema) -> str:
 
 
 def check_bars(incoming: pa.Table) -> CheckedBars:
-    """Part the sound bars from the others.
+    """Separate the sound bars from the others.
 
     A bar is sound when its prices are finite and above zero, low <= open, close <= high and volume >= 0. Of two sound
     bars of one session the one that arrived last stays; if they differ, the earlier one is reported.
@@ -296,13 +296,13 @@ def check_bars(incoming: pa.Table) -> CheckedBars:
 
 
 def merge_bars(stored: pa.Table | None, accepted: pa.Table) -> MergedPartition:
-    """The stored partition with the accepted bars in it.
+    """Merge accepted bars into the stored partition.
 
     A bar of a session that is not stored yet is added. A final bar replaces a provisional one; otherwise a bar replaces
     the stored one when a value differs, unless that would replace a final bar by a provisional one.
 
     Args:
-        stored: the partition as it is, in BAR_SCHEMA; None: there is none.
+        stored: the partition as it is, in BAR_SCHEMA; None means that there is none.
         accepted: sound bars, at most one per symbol and session, in BAR_SCHEMA.
     """
     with _connect() as con:

@@ -1,4 +1,4 @@
-"""RefreshReport: what one refresh did, per symbol and in all, and how it is kept in refresh_runs/."""
+"""RefreshReport: the effect of one refresh, per symbol and in all, and its record."""
 
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
@@ -16,11 +16,11 @@ Status = Literal["ok", "no_data", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class SymbolOutcome:
-    """What a refresh did to one symbol."""
+    """The effect of a refresh on one symbol."""
 
     symbol: str
     status: Status
-    """ok; no_data: the vendor answered without a bar of it; failed: reason says why, and nothing newer is certain"""
+    """no_data: the vendor answered without a bar of it; failed: reason says why, and nothing newer is certain"""
     changes: Changes
     reason: str | None = None
 
@@ -36,7 +36,7 @@ class ShortHistory:
 
 @dataclass(frozen=True)
 class RefreshReport:
-    """What one refresh did. Counts are bars, bytes are body bytes, seconds wall time."""
+    """The effect of one refresh: counts are bars, bytes body bytes, seconds wall time."""
 
     run_id: str
     mode: Mode
@@ -45,20 +45,20 @@ class RefreshReport:
     feed: str
     first_session: date | None
     last_session: date | None
-    """the sessions asked for; None: nothing was asked for, and note says why"""
+    """the sessions asked for; None means that nothing was, and note says why"""
     outcomes: tuple[SymbolOutcome, ...] = ()
     quarantined: tuple[QuarantinedBar, ...] = ()
     partitions_written: tuple[str, ...] = ()
     partitions_unchanged: int = 0
     failures: tuple[str, ...] = ()
-    """what failed beyond single symbols: partitions that could not be written"""
+    """failures beyond single symbols: partitions that could not be written"""
     left: tuple[str, ...] = ()
     """symbols that a stop left undone; running the same again completes them"""
     short_history: tuple[ShortHistory, ...] = ()
-    """where strategies would wait for bars that are not stored; looked at overnight"""
+    """where strategies would wait for bars that are not stored; counted overnight"""
     actions_added: int = 0
     actions_changed: int = 0
-    """corporate actions that are new, and those of which the vendor says something else now"""
+    """corporate actions that are new, and those that the vendor has changed"""
     new_suspects: int = 0
     """corporate_action_suspects of those actions or of the last days; counted overnight"""
     alpaca_requests: int = 0
@@ -70,16 +70,16 @@ class RefreshReport:
 
     @property
     def changes(self) -> Changes:
-        """Bars added, finalised, restated and unchanged over all symbols."""
+        """Sum the changes over all symbols."""
         return sum((outcome.changes for outcome in self.outcomes), Changes())
 
     def symbols_with(self, status: Status) -> list[str]:
-        """The symbols that ended with this status."""
+        """List the symbols that ended with this status."""
         return [outcome.symbol for outcome in self.outcomes if outcome.status == status]
 
     @property
     def status(self) -> Literal["ok", "partial", "failed"]:
-        """ok: everything asked for is stored; failed: nothing is; partial: between the two."""
+        """Return ok where everything is stored, failed where nothing is, else partial."""
         failed = len(self.symbols_with("failed"))
         if not failed and not self.failures:
             return "ok"
@@ -87,7 +87,7 @@ class RefreshReport:
 
     @property
     def summary(self) -> str:
-        """The run in a line."""
+        """Return the run in a line."""
         changes = self.changes
         return (
             f"{self.status}: {changes.added:,} added, {changes.finalised:,} finalised, {changes.restated:,} restated, "
@@ -99,24 +99,24 @@ class RefreshReport:
 
     @property
     def exit_code(self) -> ExitCode:
-        """0 where everything asked for is stored, else 3: running again may complete it."""
+        """Return 0 where everything is stored, else 3: running again may complete it."""
         return ExitCode.OK if self.status == "ok" else ExitCode.UNREACHABLE
 
     @property
     def key(self) -> str:
-        """Where the record is kept, relative to the lake."""
+        """Return the key of the record, relative to the lake."""
         return f"refresh_runs/date={self.started_at.date()}/{self.run_id}.parquet"
 
     def outcome_table(self) -> pa.Table:
-        """One row per symbol: symbol, status, added, finalised, restated, unchanged, reason."""
+        """Return one row per symbol, in OUTCOME_SCHEMA."""
         rows = [
-            {"symbol": o.symbol, "status": o.status, **asdict(o.changes), "reason": o.reason} for o in self.outcomes
+            {"symbol": outcome.symbol, "status": outcome.status, **asdict(outcome.changes), "reason": outcome.reason}
+            for outcome in self.outcomes
         ]
         return pa.Table.from_pylist(rows, schema=OUTCOME_SCHEMA)
 
     def record(self) -> pa.Table:
-        """The report as one row of refresh_runs. Its own PUT is not among the requests it counts."""
-        changes = self.changes
+        """Return the report as one row of refresh_runs; its own PUT is not counted."""
         row = {
             "run_id": self.run_id,
             "mode": self.mode,
@@ -127,7 +127,7 @@ class RefreshReport:
             "first_session": self.first_session,
             "last_session": self.last_session,
             "symbols": len(self.outcomes),
-            **asdict(changes),
+            **asdict(self.changes),
             "no_data": len(self.symbols_with("no_data")),
             "failed": len(self.symbols_with("failed")),
             "partitions_written": list(self.partitions_written),

@@ -7,8 +7,8 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
+from command_line import run
 from conftest import MORNING, TUESDAY, bar_rows, bar_table
-from test_command_line import run
 
 from alchemiser_duck import CachedMarketDataAdapter, DataRefreshService, MarketDataStore, Settings
 from alchemiser_duck import exchange_calendar as calendar

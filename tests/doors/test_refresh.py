@@ -109,6 +109,21 @@ def test_strategies_name_the_universe_and_how_much_history_they_need(
         service(settings).overnight(now=MORNING)
 
 
+def test_history_that_cannot_be_counted_is_a_failure_of_the_report(
+    make_settings: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.clj").write_text('(asset "AAPL")')
+    refresh = service(make_settings(ALCHEMISER_STRATEGIES=str(tmp_path)))
+
+    def unreachable(symbols: list[str]) -> None:
+        raise StorageUnavailable("S3 is away")
+
+    monkeypatch.setattr(refresh._store, "metadata_of", unreachable)
+    report = refresh.overnight(["AAPL"], start=date(2025, 7, 7), now=MORNING)
+    assert report.failures == ("stored bars could not be counted: S3 is away",)
+    assert report.changes.added == 7
+
+
 @pytest.mark.parametrize("symbol", ["", " AAPL", "AA,PL"])
 def test_a_symbol_that_cannot_be_one_is_refused(settings: Settings, symbol: str) -> None:
     with pytest.raises(BadParameter, match="is not a symbol"):
@@ -320,16 +335,16 @@ def test_a_run_is_appended_to_the_audit_trail(settings: Settings) -> None:
 
 
 def test_years_are_fetched_in_spans_that_fit_in_memory() -> None:
-    from alchemiser_duck.data_refresh_service import _spans
+    from alchemiser_duck.ingest.refresh_run import year_spans
 
-    assert list(_spans(date(2016, 5, 1), date(2025, 7, 15), 500)) == [(date(2016, 5, 1), date(2025, 7, 15))]
-    many = list(_spans(date(2016, 5, 1), date(2018, 7, 15), 11_000))
+    assert list(year_spans(date(2016, 5, 1), date(2025, 7, 15), 500)) == [(date(2016, 5, 1), date(2025, 7, 15))]
+    many = list(year_spans(date(2016, 5, 1), date(2018, 7, 15), 11_000))
     assert many == [
         (date(2016, 5, 1), date(2016, 12, 31)),
         (date(2017, 1, 1), date(2017, 12, 31)),
         (date(2018, 1, 1), date(2018, 7, 15)),
     ]
-    assert len(list(_spans(date(2016, 1, 1), date(2025, 12, 31), 3_000))) == 4
+    assert len(list(year_spans(date(2016, 1, 1), date(2025, 12, 31), 3_000))) == 4
 
 
 def test_progress_reaches_its_total(settings: Settings) -> None:

@@ -3,8 +3,6 @@
 import json
 import math
 import os
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
@@ -16,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from command_line import Ended, run
 from conftest import MORNING, ROOT, bar_rows, bar_table
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -23,11 +22,11 @@ from hypothesis import strategies as st
 
 from alchemiser_duck import CachedMarketDataAdapter, DataRefreshService, MarketDataStore, Settings
 from alchemiser_duck import exchange_calendar as calendar
-from alchemiser_duck.cli.verification import verify
-from alchemiser_duck.errors import BadParameter
+from alchemiser_duck.errors import BadParameter, UnknownSymbol
 from alchemiser_duck.ingest import corporate_actions
 from alchemiser_duck.ingest.corporate_actions import read_actions
 from alchemiser_duck.ingest.source import AlpacaSource
+from alchemiser_duck.ingest.verification import verify
 from alchemiser_duck.lake.scan import Scan
 from alchemiser_duck.query.catalogue import files_named_in, sql_root
 from alchemiser_duck.query.session import DuckDBSession, Reading
@@ -457,24 +456,21 @@ def test_what_became_of_a_symbol_is_visible(settings: Settings) -> None:
     assert rows == [("name_change", "META")]
 
 
-def test_verification_finds_alpacas_own_numbers_near(adapter: CachedMarketDataAdapter, box: Sandbox) -> None:
-    """Real prices, adjusted by the stand-in as Alpaca does: cents and the other dividend formula explain it all."""
+def test_verification_finds_alpacas_own_numbers_near(stored_settings: Settings, box: Sandbox) -> None:
+    """Cents and the other dividend formula explain every difference from the stand-in's adjustment."""
+    session, source = DuckDBSession(stored_settings), AlpacaSource(box.settings())
     for symbol in ("AAPL", "IBM"):
-        for row in verify(adapter, AlpacaSource(box.settings()), symbol).to_pylist():
+        for row in verify(session, source, symbol).to_pylist():
             assert row["sessions"] == 3270
             assert row["largest_difference"] <= row["expected_at_most"] < 0.03
             assert (row["largest_difference"] > 0) == (symbol == "AAPL" or row["adjustment"] == "all")
+    with pytest.raises(UnknownSymbol, match=r"no bar of 'APPL' is stored; did you mean AAPL.*refresh --symbols APPL"):
+        verify(session, source, "APPL")
 
 
-def command(settings: Settings, box: Sandbox, *arguments: str) -> subprocess.CompletedProcess[str]:
-    variables = box.environment | {"MARKET_DATA_BUCKET": settings.market_data_bucket}
-    return subprocess.run(
-        [sys.executable, "-m", "alchemiser_duck", "actions", *arguments],
-        env={"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def command(settings: Settings, box: Sandbox, *arguments: str) -> Ended:
+    own = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "MARKET_DATA_BUCKET": settings.market_data_bucket}
+    return run(box.environment | own, "actions", *arguments)
 
 
 def test_the_commands_list_verify_override_and_restore(settings: Settings, box: Sandbox) -> None:

@@ -1,14 +1,14 @@
-"""Verification: our adjusted closes beside those that Alpaca computes itself."""
+"""Verification: compare our adjusted closes with those that Alpaca computes itself."""
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 import pyarrow as pa
 
 from alchemiser_duck import exchange_calendar as calendar
-from alchemiser_duck.cached_market_data_adapter import CachedMarketDataAdapter
-from alchemiser_duck.errors import AlpacaUnavailable, BadParameter
+from alchemiser_duck.errors import AlpacaUnavailable, BadParameter, UnknownSymbol, did_you_mean
 from alchemiser_duck.ingest.source import AlpacaSource
 from alchemiser_duck.query.literals import literal
+from alchemiser_duck.query.session import DuckDBSession
 
 _COMPARISON = """
 with
@@ -19,7 +19,7 @@ theirs as (
         cast(timezone('America/New_York', timestamp) as date) as date,
         close
 
-    from theirs_given
+    from vendor_bars
 
 ),
 
@@ -73,18 +73,19 @@ cross join applied
 """
 
 
-def verify(adapter: CachedMarketDataAdapter, source: AlpacaSource, symbol: str) -> pa.Table:
-    """How far our adjusted closes lie from Alpaca's: a row each for adjustment split and all.
+def verify(session: DuckDBSession, source: AlpacaSource, symbol: str) -> pa.Table:
+    """Compare our adjusted closes with Alpaca's: a row each for split and all.
 
     Columns: adjustment, sessions (compared), largest_difference (relative), on_date, expected_at_most: what cents and
     the other dividend formula explain; more than that is worth a look. Spin-offs are not in it.
 
     Raises:
         UnknownSymbol: no bar of the symbol is stored.
+        EmptyLake: nothing is stored.
         BadParameter: Alpaca has no bar of it.
         AlpacaError, StorageError: one of both does not answer as it should.
     """
-    days = [day for (day,) in adapter.bars([symbol], adjustment="raw").select("date").fetchall()]
+    days = _stored_sessions(session, symbol)
     start = datetime(days[0].year, days[0].month, days[0].day, tzinfo=calendar.NEW_YORK)
     end = datetime(days[-1].year, days[-1].month, days[-1].day, tzinfo=calendar.NEW_YORK) + timedelta(hours=23)
     parts = []
@@ -96,5 +97,17 @@ def verify(adapter: CachedMarketDataAdapter, source: AlpacaSource, symbol: str) 
         if not theirs.num_rows:
             raise BadParameter(f"Alpaca has no bar of {symbol!r} from {days[0]} to {days[-1]}: nothing to compare with")
         query = _COMPARISON.format(relation=relation, adjustment=literal(adjustment))
-        parts.append(adapter.beside(query, [symbol], {"theirs_given": theirs}).to_arrow_table())
+        parts.append(session.snapshot(query, [symbol], tables={"vendor_bars": theirs}).to_arrow_table())
     return pa.concat_tables(parts)
+
+
+def _stored_sessions(session: DuckDBSession, symbol: str) -> list[date]:
+    days = session.snapshot("select date from bars_raw where symbol = $1 order by date", [symbol]).fetchall()
+    if not days:
+        stored = session.snapshot("select distinct symbol from bars_raw").fetchall()
+        raise UnknownSymbol(
+            f"no bar of {symbol!r} is stored{did_you_mean(symbol, [name for (name,) in stored])}; "
+            f"to fetch: alchemiser-duck refresh --symbols {symbol}",
+            (symbol,),
+        )
+    return [day for (day,) in days]

@@ -1,0 +1,265 @@
+"""BarPartitions: the bars on S3. One partition is one object is one transaction.
+
+S3 has no commit over several objects, so a partition is a single object that is replaced whole: read with its ETag,
+merged, sorted, and PUT on condition that it is still the one that was read. Whoever loses that race reads and merges
+again. A writer that dies leaves either the old object or the new one.
+"""
+
+import io
+import re
+import uuid
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import date
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from alchemiser_duck.bars import QuarantinedBar
+from alchemiser_duck.errors import BadParameter, CorruptPartition, FeedMismatch
+from alchemiser_duck.ingest.merge import BAR_SCHEMA, Changes, MergedPartition, by_year, check_bars, merge_bars
+from alchemiser_duck.lake.object_store import S3Objects, StoredObject
+from alchemiser_duck.settings import Settings
+
+SCHEMA_VERSION = "1"
+
+ROW_GROUP_ROWS = 131_072
+"""About 130 symbols of one year: one symbol's year costs at most two row groups, a universe's few requests."""
+
+FOOTER_BYTES = 1 << 20
+"""Enough of an object's end to hold its Parquet footer."""
+
+Change = Callable[[pa.Table | None], MergedPartition | None]
+"""Makes another partition of the stored one. None stands for no partition, and for no change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """One object: all bars of one timeframe and year."""
+
+    timeframe: str
+    year: int
+
+    @property
+    def key(self) -> str:
+        return f"bars/timeframe={self.timeframe}/year={self.year}/bars.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionWrite:
+    """The effect of a write on one partition."""
+
+    partition: Partition
+    written: bool
+    """False means that the content would not have changed, so nothing was sent"""
+    rows: int
+    """bars in the partition afterwards"""
+    attempts: int
+    """1, plus one for every time another writer was faster"""
+
+
+@dataclass(frozen=True)
+class WriteReport:
+    """The effect of a write, per partition and per symbol."""
+
+    partitions: tuple[PartitionWrite, ...]
+    changes: dict[str, Changes]
+    quarantined: tuple[QuarantinedBar, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """The answer of one GET; None means that there is no object."""
+
+    object: StoredObject | None
+
+
+class BarPartitions:
+    """The partitions of one lake: read, merge, conditional write."""
+
+    def __init__(self, settings: Settings, objects: S3Objects) -> None:
+        self._settings = settings
+        self._objects = objects
+        self._feeds: dict[str, str] = {}
+        self._read_ahead_of: dict[Partition, _Read] = {}
+
+    def stored(self, timeframe: str = "1Day") -> list[Partition]:
+        """List the partitions, oldest first; empty where nothing is stored. One request per 1,000."""
+        pattern = re.compile(rf"bars/timeframe={timeframe}/year=(\d{{4}})/bars\.parquet")
+        matches = (pattern.fullmatch(key) for key in self._objects.keys(f"bars/timeframe={timeframe}/"))
+        return [Partition(timeframe, int(match.group(1))) for match in matches if match]
+
+    def write(self, table: pa.Table, timeframe: str, feed: str, run_id: str) -> WriteReport:
+        """Merge bars into their partitions: one independent atomic step per year.
+
+        Args:
+            table: columns of INCOMING_SCHEMA, in order of arrival.
+
+        Raises:
+            BadParameter: a column is missing or of a type that does not fit.
+            FeedMismatch: the lake holds another feed's bars.
+            WriteConflict: other writers kept replacing a partition.
+            CorruptPartition: a stored object is not a partition of ours.
+        """
+        try:
+            checked = check_bars(table)
+        except (KeyError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as problem:
+            raise BadParameter(
+                f"not a table of bars: {problem}; its columns are {', '.join(table.column_names)}"
+            ) from problem
+        writes = []
+        changes: dict[str, Changes] = defaultdict(Changes)
+        for year, bars in by_year(checked.bars, checked.bars["date"]):
+            write, changes_of_year = self._merge_into(Partition(timeframe, year), bars, feed, run_id)
+            writes.append(write)
+            for symbol, change in changes_of_year.items():
+                changes[symbol] += change
+        return WriteReport(tuple(writes), dict(changes), checked.quarantined)
+
+    def drop(self, symbols: list[str], timeframe: str) -> WriteReport:
+        """Remove every bar of these symbols, partition by partition.
+
+        Raises:
+            WriteConflict, CorruptPartition: as `write` does.
+        """
+
+        def without(stored: pa.Table | None) -> MergedPartition | None:
+            if stored is None:
+                return None
+            others = stored.filter(pc.invert(pc.is_in(stored["symbol"], pa.array(symbols, pa.string()))))
+            return MergedPartition(others) if others.num_rows < stored.num_rows else None
+
+        writes = tuple(self._rewrite(partition, without, None, "drop") for partition in self.stored(timeframe))
+        return WriteReport(writes, {}, ())
+
+    def require_feed(self, feed: str, timeframe: str) -> None:
+        """Make sure, in two requests, that bars of this feed may be written.
+
+        Raises:
+            FeedMismatch: the newest partition holds another feed's bars.
+            StorageError: S3 does not answer as it should.
+        """
+        if partitions := self.stored(timeframe):
+            self._refuse_other_feed(feed, self._feed_of(partitions[-1]))
+
+    def recent_symbols(self, first: date, last: date) -> list[str]:
+        """List the symbols with a daily bar from first to last, sorted.
+
+        It takes one request per year, which a write to that year reuses.
+        """
+        symbols: set[str] = set()
+        for year in range(first.year, last.year + 1):
+            partition = Partition("1Day", year)
+            # the write's condition is this read's ETag
+            read = self._read_ahead_of[partition] = _Read(self._objects.get(partition.key))
+            bars = self._decode(partition, read.object)[0]
+            if bars is not None:
+                in_range = pc.and_(pc.greater_equal(bars["date"], first), pc.less_equal(bars["date"], last))
+                symbols.update(pc.unique(bars.filter(in_range)["symbol"]).to_pylist())
+        return sorted(symbols)
+
+    def _merge_into(
+        self, partition: Partition, bars: pa.Table, feed: str, run_id: str
+    ) -> tuple[PartitionWrite, dict[str, Changes]]:
+        changes: dict[str, Changes] = {}
+
+        def merge(stored: pa.Table | None) -> MergedPartition | None:
+            nonlocal changes
+            merged = merge_bars(stored, bars)
+            changes = merged.changes
+            return merged if merged.changed else None
+
+        return self._rewrite(partition, merge, feed, run_id), changes
+
+    def _rewrite(self, partition: Partition, change: Change, feed: str | None, run_id: str) -> PartitionWrite:
+        """Replace a partition by what `change` makes of it; again if another writer was faster."""
+        write_id = uuid.uuid4().hex
+        rows = 0
+
+        def step(attempt: int) -> PartitionWrite:
+            nonlocal rows
+            before = self._read_ahead_of.pop(partition, None) or _Read(self._objects.get(partition.key))
+            stored, labels = self._decode(partition, before.object)
+            etag = before.object.etag if before.object else None
+            del before  # its bytes: a large partition is in memory once, decoded
+            if labels.get("write_id") == write_id:
+                return PartitionWrite(partition, True, rows, attempt)  # our PUT had arrived, only its answer was lost
+            stored_feed = labels.get("feed") or self._feed_around(partition)
+            self._refuse_other_feed(feed, stored_feed)
+            rows = 0 if stored is None else stored.num_rows
+            after = change(stored)
+            del stored
+            if after is None:
+                return PartitionWrite(partition, False, rows, attempt)
+            rows = after.bars.num_rows
+            labels = {"schema_version": SCHEMA_VERSION, "run_id": run_id, "write_id": write_id}
+            labels["feed"] = self._feeds[partition.timeframe] = feed or stored_feed or self._settings.feed
+            self._objects.put(partition.key, _encode(after.bars, labels), replaces=etag)
+            return PartitionWrite(partition, True, rows, attempt)
+
+        return self._objects.until_written(partition.key, step)
+
+    def _feed_around(self, partition: Partition) -> str | None:
+        """Return the lake's feed for a new partition: one seen, or the year before's."""
+        return self._feeds.get(partition.timeframe) or self._feed_of(replace(partition, year=partition.year - 1))
+
+    def _feed_of(self, partition: Partition) -> str | None:
+        """Read the feed in a partition's footer; None means no partition, or none of ours."""
+        end = self._objects.get_end(partition.key, FOOTER_BYTES)
+        if not end:
+            return None
+        try:
+            feed = _labels(pq.read_schema(pa.BufferReader(end))).get("feed")
+        except (pa.ArrowException, OSError):
+            return None  # whoever writes to it gets the error
+        if feed:
+            self._feeds[partition.timeframe] = feed
+        return feed
+
+    def _refuse_other_feed(self, feed: str | None, stored_feed: str | None) -> None:
+        if feed and stored_feed and feed != stored_feed:
+            raise FeedMismatch(
+                f"{self._settings.lake_url} holds {stored_feed} bars, these are {feed}: their volumes cannot be mixed; "
+                f"set ALPACA_DATA_FEED={stored_feed}, or use another prefix for {feed}"
+            )
+
+    def _decode(self, partition: Partition, stored: StoredObject | None) -> tuple[pa.Table | None, dict[str, str]]:
+        """Read the bars and the labels of a stored partition.
+
+        Raises:
+            CorruptPartition: it is not one of ours.
+        """
+        if stored is None:
+            return None, {}
+        try:
+            table = pq.read_table(pa.BufferReader(stored.body))
+            labels = _labels(table.schema)
+            if labels.get("schema_version") != SCHEMA_VERSION:
+                raise ValueError(f"schema version {labels.get('schema_version')}, expected {SCHEMA_VERSION}")
+            bars = table.select(BAR_SCHEMA.names).cast(BAR_SCHEMA)
+        except (pa.ArrowException, ValueError, KeyError, OSError) as problem:
+            raise CorruptPartition(
+                f"{self._settings.lake_url}/{partition.key} is not a partition of ours ({problem}): it was left as it "
+                "is; move it away and refresh again"
+            ) from problem
+        self._feeds[partition.timeframe] = labels.get("feed", "")
+        return bars, labels
+
+
+def _labels(schema: pa.Schema) -> dict[str, str]:
+    return {key.decode(): value.decode() for key, value in (schema.metadata or {}).items() if key != b"ARROW:schema"}
+
+
+def _encode(bars: pa.Table, labels: dict[str, str]) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(
+        bars.replace_schema_metadata(labels),
+        sink,
+        compression="zstd",
+        row_group_size=ROW_GROUP_ROWS,
+        use_dictionary=["symbol", "date", "timestamp"],
+        sorting_columns=[pq.SortingColumn(bars.schema.get_field_index(name)) for name in ("symbol", "timestamp")],
+    )
+    return sink.getvalue()

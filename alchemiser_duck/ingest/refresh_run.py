@@ -1,0 +1,295 @@
+"""RefreshRun: one refresh of the lake from Alpaca, from the first request to the appended report.
+
+Years are fetched together as long as they fit in memory, and stored as soon as they are there. If a run is killed, no
+bar is torn or lost: run it again to finish.
+"""
+
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from datetime import time as time_of_day
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from alchemiser_duck import exchange_calendar as calendar
+from alchemiser_duck.bars import QuarantinedBar
+from alchemiser_duck.errors import AlpacaError, StorageError, StorageRefused
+from alchemiser_duck.ingest.corporate_actions import read_actions
+from alchemiser_duck.ingest.lake_writer import LakeWriter
+from alchemiser_duck.ingest.merge import INCOMING_SCHEMA, Changes, by_year, session_dates
+from alchemiser_duck.ingest.run_reports import Mode, RefreshReport, ShortHistory, SymbolOutcome
+from alchemiser_duck.ingest.source import AlpacaSource, FetchedBatch
+from alchemiser_duck.settings import Settings
+
+SPAN_ROWS = 2_500_000
+"""Bars held in memory at once: years are fetched together as long as they are expected to stay below this."""
+
+SESSIONS_A_YEAR = 252
+
+PROCESSED_EARLIER = timedelta(days=45)
+PROCESSED_LATER = timedelta(days=366)
+"""Alpaca is asked by process date: a dividend's lies weeks after its ex-date, an announced one's up to a year ahead."""
+
+SUSPECT_WINDOW = timedelta(days=10)
+"""An overnight move without an action that is no older than this counts as a new suspect."""
+
+SESSIONS_FROM = date(2000, 1, 1)
+"""The relation sessions begins here, and ends with next year."""
+
+Stop = Callable[[], bool]
+"""Asked between two batches whether to stop now, keeping what is done."""
+
+Progress = Callable[[int, int, int], None]
+"""Called after each batch: symbols x years done, of how many, bars fetched so far."""
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """The symbols and sessions that a run brings, and how it is watched."""
+
+    mode: Mode
+    symbols: list[str]
+    first: date
+    last: date
+    now: datetime
+    progress: Progress | None = None
+    stop: Stop | None = None
+    short_history: Callable[[], tuple[ShortHistory, ...]] = tuple
+    """called when the bars are stored"""
+
+
+@dataclass
+class _Tally:
+    """The state of a run so far."""
+
+    changes: dict[str, Changes] = field(default_factory=lambda: defaultdict(Changes))
+    seen: set[str] = field(default_factory=set)
+    failed: dict[str, str] = field(default_factory=dict)
+    rejected: dict[str, str] = field(default_factory=dict)
+    """symbols that Alpaca calls invalid: not asked for again"""
+    is_stopped: bool = False
+    left: dict[str, str] = field(default_factory=dict)
+    """symbols that a stop left undone, and why"""
+    quarantined: list[QuarantinedBar] = field(default_factory=list)
+    written: list[str] = field(default_factory=list)
+    unchanged: int = 0
+    failures: list[str] = field(default_factory=list)
+    actions_added: int = 0
+    actions_changed: int = 0
+    new_suspects: int = 0
+    fetched: int = 0
+    done: int = 0
+
+    def add(self, batch: FetchedBatch) -> None:
+        """Count a fetched batch."""
+        self.failed |= batch.failed
+        self.rejected |= batch.rejected
+        self.quarantined += batch.malformed
+        self.seen.update(pc.unique(batch.bars["symbol"]).to_pylist())
+        self.fetched += batch.bars.num_rows
+        self.done += len(batch.symbols)
+
+    def outcome(self, symbol: str) -> SymbolOutcome:
+        """Return the outcome of one symbol."""
+        changes = self.changes.get(symbol, Changes())
+        if reason := self.rejected.get(symbol) or self.failed.get(symbol) or self.left.get(symbol):
+            return SymbolOutcome(symbol, "failed", changes, reason)
+        return SymbolOutcome(symbol, "ok" if symbol in self.seen else "no_data", changes)
+
+
+class RefreshRun:
+    """One run; call it once."""
+
+    def __init__(self, settings: Settings, source: AlpacaSource, writer: LakeWriter, request: RunRequest) -> None:
+        self._settings = settings
+        self._source = source
+        self._writer = writer
+        self._request = request
+        self._delay = timedelta(minutes=settings.sip_delay_minutes)
+        self._run_id = f"{request.now:%Y%m%dT%H%M%SZ}-{request.mode}-{uuid.uuid4().hex[:8]}"
+        self._tally = _Tally()
+
+    def __call__(self) -> RefreshReport:
+        """Fetch and store bars, actions and sessions, and report.
+
+        Raises:
+            AlpacaRefused: Alpaca rejects the keys or the subscription.
+            FeedMismatch, StorageRefused: the lake does not take these bars.
+        """
+        clock, traffic, requests = time.monotonic(), self._writer.traffic, self._source.requests
+        self._refresh_bars()
+        if not self._tally.left:
+            self._refresh_actions()
+        if self._request.mode != "post_close":  # which has few requests to spend
+            self._store_sessions()
+        seconds = time.monotonic() - clock
+        sent = self._writer.traffic - traffic
+        report = replace(
+            self._report(),
+            finished_at=self._request.now + timedelta(seconds=seconds),
+            alpaca_requests=self._source.requests - requests,
+            s3_requests=sent.requests,
+            s3_bytes_sent=sent.bytes_sent,
+            s3_bytes_received=sent.bytes_received,
+            seconds=seconds,
+        )
+        return self._append(report)
+
+    def _refresh_bars(self) -> None:
+        request, tally = self._request, self._tally
+        spans = list(year_spans(request.first, request.last, len(request.symbols)))
+        for done, (first, last) in enumerate(spans, 1):
+            bars = self._fetch(first, last, len(spans))
+            self._store_years(bars)
+            del bars  # before the next span is fetched: one span in memory
+            if tally.is_stopped and done < len(spans):
+                tally.left = dict.fromkeys(request.symbols, f"stopped before its bars after {last} were asked for")
+                break
+        if tally.left:
+            tally.failures.append(f"stopped before {len(tally.left)} symbols were done: run the same again")
+
+    def _fetch(self, first: date, last: date, spans: int) -> pa.Table:
+        """Fetch the bars of one span; those of incomplete sessions are set aside."""
+        request, tally = self._request, self._tally
+        start = datetime.combine(first, time_of_day(), calendar.NEW_YORK)
+        # the end of the last session's day, but never more recent than the plan may ask for
+        end = min(
+            datetime.combine(last, time_of_day(23, 59, 59), calendar.NEW_YORK),
+            (request.now - self._delay - timedelta(minutes=1 if self._delay else 0)).astimezone(calendar.NEW_YORK),
+        )
+        symbols = [symbol for symbol in request.symbols if symbol not in tally.rejected]
+        tables, waiting = [], dict.fromkeys(symbols)
+        for batch in self._source.daily_bars(symbols, start, end, len(calendar.sessions(first, last))):
+            tables.append(batch.bars)
+            tally.add(batch)
+            for symbol in batch.symbols:
+                waiting.pop(symbol, None)
+            if request.progress:
+                request.progress(tally.done, len(request.symbols) * spans, tally.fetched)
+            if request.stop and request.stop():
+                tally.is_stopped = True
+                break
+        tally.left = dict.fromkeys(waiting, f"stopped before its bars from {first} on were asked for")
+        if not tables:
+            return INCOMING_SCHEMA.empty_table()
+        return self._with_finality(pa.concat_tables(tables), first, last)
+
+    def _with_finality(self, bars: pa.Table, first: date, last: date) -> pa.Table:
+        """Mark final bars, and set aside those outside the sessions asked for."""
+        day = session_dates(bars)
+        inside = pc.fill_null(pc.and_(pc.greater_equal(day, first), pc.less_equal(day, last)), False)
+        final = pc.less_equal(day, calendar.last_final_session(self._request.now, self._delay))
+        bars = bars.append_column("is_final", final)
+        if pc.all(inside).as_py():
+            return bars  # the daily case: no copy
+        for row in bars.filter(pc.invert(inside)).select(["symbol", "timestamp"]).to_pylist():
+            reason = f"outside the complete sessions asked for, {first} to {last}"
+            self._tally.quarantined.append(QuarantinedBar(row["symbol"], row["timestamp"], reason))
+        return bars.filter(inside)
+
+    def _store_years(self, bars: pa.Table) -> None:
+        """Write year by year: a partition that fails never loses the others."""
+        tally = self._tally
+        for year, bars_of_year in by_year(bars, session_dates(bars)):
+            try:
+                report = self._writer.bars.write(bars_of_year, "1Day", self._settings.feed, self._run_id)
+            except StorageRefused:
+                raise
+            except StorageError as problem:
+                tally.failures.append(str(problem))
+                for symbol in pc.unique(bars_of_year["symbol"]).to_pylist():
+                    tally.failed.setdefault(symbol, f"{year} was not stored: {problem}")
+                continue
+            tally.quarantined += report.quarantined
+            for symbol, changes in report.changes.items():
+                tally.changes[symbol] += changes
+            tally.written += [write.partition.key for write in report.partitions if write.written]
+            tally.unchanged += sum(not write.written for write in report.partitions)
+
+    def _refresh_actions(self) -> None:
+        """Bring the corporate actions; a failure here never touches stored bars."""
+        request, tally, store = self._request, self._tally, self._writer.actions
+        today = calendar.new_york_date(request.now)
+        everything = request.mode == "overnight"
+        symbols = [symbol for symbol in request.symbols if symbol not in tally.rejected]
+        try:
+            fetched = self._source.corporate_actions(
+                symbols, request.first - PROCESSED_EARLIER, today + PROCESSED_LATER
+            )
+            actions, malformed = read_actions(fetched.lists, request.now)
+            tally.quarantined += malformed
+            for reason in sorted(set(fetched.failed.values())):
+                count = sum(why == reason for why in fetched.failed.values())
+                tally.failures.append(f"corporate actions of {count} symbols were not fetched: {reason}")
+            merged = store.merge(actions, today, everything=everything)
+            tally.actions_added, tally.actions_changed = merged.added, merged.changed
+            if everything:
+                tally.new_suspects = store.count_suspects(merged, today - SUSPECT_WINDOW)
+        except (AlpacaError, StorageError) as problem:
+            tally.failures.append(f"corporate actions: {problem}")
+
+    def _store_sessions(self) -> None:
+        last = date(calendar.new_york_date(self._request.now).year + 1, 12, 31)
+        try:
+            self._writer.write_sessions(calendar.session_table(SESSIONS_FROM, last))
+        except StorageError as problem:
+            self._tally.failures.append(f"sessions: {problem}")
+
+    def _short_history(self) -> tuple[ShortHistory, ...]:
+        try:
+            return self._request.short_history()
+        except StorageError as problem:
+            self._tally.failures.append(f"stored bars could not be counted: {problem}")
+            return ()
+
+    def _report(self) -> RefreshReport:
+        request, tally = self._request, self._tally
+        short_history = self._short_history()
+        return RefreshReport(
+            run_id=self._run_id,
+            mode=request.mode,
+            started_at=request.now,
+            finished_at=request.now,
+            feed=self._settings.feed,
+            first_session=request.first,
+            last_session=request.last,
+            outcomes=tuple(map(tally.outcome, request.symbols)),
+            quarantined=tuple(tally.quarantined),
+            partitions_written=tuple(tally.written),
+            partitions_unchanged=tally.unchanged,
+            failures=tuple(tally.failures),
+            left=tuple(tally.left),
+            short_history=short_history,
+            actions_added=tally.actions_added,
+            actions_changed=tally.actions_changed,
+            new_suspects=tally.new_suspects,
+        )
+
+    def _append(self, report: RefreshReport) -> RefreshReport:
+        """Append the report to the audit trail; without it the bars are stored all the same."""
+        before = self._writer.traffic
+        try:
+            self._writer.append_run(report.key, report.record())
+        except StorageError as problem:
+            report = replace(report, failures=(*report.failures, f"{report.key}: {problem}"))
+        extra = self._writer.traffic - before
+        return replace(
+            report,
+            s3_requests=report.s3_requests + extra.requests,
+            s3_bytes_sent=report.s3_bytes_sent + extra.bytes_sent,
+            s3_bytes_received=report.s3_bytes_received + extra.bytes_received,
+        )
+
+
+def year_spans(first: date, last: date, symbols: int) -> Iterator[tuple[date, date]]:
+    """Cut a range of days into runs of whole years that fit in memory.
+
+    11,000 symbols: a year each; 500 symbols: 19 years at once.
+    """
+    years = min(max(1, SPAN_ROWS // (SESSIONS_A_YEAR * symbols)), last.year - first.year + 1)
+    for year in range(first.year, last.year + 1, years):
+        yield max(first, date(year, 1, 1)), min(last, date(year + years - 1, 12, 31))
