@@ -1,4 +1,4 @@
-"""The value objects: bars and quotes as a reader gets them, bars that were turned away.
+"""Value objects: bars, quotes, and bars that were turned away.
 
 Units: timestamps are UTC, prices USD per share, volumes shares.
 """

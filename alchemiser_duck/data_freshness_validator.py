@@ -1,4 +1,4 @@
-"""DataFreshnessValidator: names the symbols that are behind the schedules, and what is broken.
+"""DataFreshnessValidator: names symbols that are behind the schedules, or broken.
 
 The rules are SQL: sql/relations/freshness.sql, gaps.sql and findings.sql.
 """
@@ -21,7 +21,7 @@ FIRST_LOOK = timedelta(days=45)
 
 @dataclass(frozen=True)
 class FreshnessReport:
-    """The freshness of some symbols, each in exactly one of the four tuples."""
+    """The freshness of some symbols, each in exactly one tuple."""
 
     expected_session: date | None
     """the newest session that should be stored by now; None means that nothing is stored at all"""
@@ -44,7 +44,7 @@ class FreshnessReport:
 
 @dataclass(frozen=True, slots=True)
 class DataIssue:
-    """A stale or broken range of sessions, as the view `findings` lists it."""
+    """A stale or broken range of sessions: a row of `findings`."""
 
     symbol: str
     finding: str
@@ -74,7 +74,10 @@ class DataIssue:
 
 
 class DataFreshnessValidator:
-    """Judges a lake, read-only. Every method takes its time; the default is the clock's."""
+    """Judges a lake, read-only.
+
+    Every method takes the time it looks at; by default that is the clock's.
+    """
 
     def __init__(self, settings: Settings | None = None, *, session: DuckDBSession | None = None) -> None:
         self._settings = settings or Settings.from_environment()
@@ -122,7 +125,7 @@ class DataFreshnessValidator:
         return report
 
     def findings(self, symbols: Sequence[str] | None = None, *, now: datetime | None = None) -> list[DataIssue]:
-        """List what is stale or broken, by symbol; empty where all is well.
+        """List stale and broken symbols; empty where all is well.
 
         Symbols as in `validate`.
 

@@ -1,4 +1,4 @@
-"""DataRefreshService: brings bars from Alpaca into the lake, overnight and right after the close.
+"""DataRefreshService: brings Alpaca's bars into the lake, overnight and after the close.
 
 What a run does step by step: ingest/refresh_run.py.
 """
@@ -26,7 +26,10 @@ ACTIVE_WITHIN = timedelta(days=30)
 
 
 class DataRefreshService:
-    """Refreshes a lake from Alpaca. Every method takes its time; the default is the clock's."""
+    """Refreshes a lake from Alpaca.
+
+    Every method takes the time it runs at; by default that is the clock's.
+    """
 
     def __init__(
         self,
@@ -49,7 +52,7 @@ class DataRefreshService:
         progress: Progress | None = None,
         stop: Stop | None = None,
     ) -> RefreshReport:
-        """Bring the whole history of the symbols, up to the last complete session.
+        """Bring the whole history, up to the last complete session.
 
         Only partitions whose content changes are written. Provisional bars are finalised, restated ones replaced, both
         counted. Each year is stored as soon as it is fetched, so a run that dies is completed by running it again.
@@ -163,7 +166,7 @@ class DataRefreshService:
         return universe
 
     def _when_complete(self, today: date, now: datetime, stop: Stop | None, *, wait: bool) -> datetime:
-        """Return when today's bar can be complete: now, or later after a wait."""
+        """Return now, or the moment from which today's bar is complete."""
         ready = calendar.complete_from(today, self._delay)
         if now >= ready:
             return now

@@ -8,7 +8,7 @@ AlchemiserDuckError
 │   ├── UnsupportedTimeframe   a timeframe that the lake does not hold
 │   ├── BadPeriod              a period that is not <n>Y, <n>M, <n>W, <n>D or MAX
 │   ├── BadParameter           an argument out of range or of the wrong type
-│   │   └── CryptoPair         a symbol that is none of a stock
+│   │   └── CryptoPair         not a stock symbol
 │   ├── MalformedFile          a file that symbols are read from is not what it should be
 │   ├── NotReadOnly            SQL that is not a single SELECT-like statement
 │   └── NothingToRefresh       no symbol was named and none is stored
@@ -37,7 +37,7 @@ from typing import ClassVar
 
 
 class ExitCode(IntEnum):
-    """What a command's exit status means."""
+    """A command's exit status."""
 
     OK = 0
     QUERY_FAILED = 1
@@ -94,7 +94,10 @@ class CryptoPair(BadParameter):
 
 
 class MalformedFile(UsageError):
-    """A file that symbols are read from is not what it should be; the message begins with file:line:column."""
+    """A file that symbols are read from is malformed.
+
+    The message begins with file:line:column.
+    """
 
 
 class NotReadOnly(UsageError):
@@ -126,7 +129,10 @@ class StorageError(AlchemiserDuckError):
 
 
 class StorageUnavailable(StorageError):
-    """S3 cannot be reached or does not answer properly; a retry may help."""
+    """S3 cannot be reached or does not answer properly.
+
+    A retry may help.
+    """
 
 
 class StorageRefused(StorageError):
@@ -140,7 +146,10 @@ class WriteConflict(StorageError):
 
 
 class CorruptPartition(StorageError):
-    """A stored object is not a partition of ours; it is left as it is."""
+    """A stored object is not a partition of ours.
+
+    It is left as it is.
+    """
 
     exit_code = ExitCode.BAD_DATA
 
@@ -158,7 +167,10 @@ class AlpacaError(AlchemiserDuckError):
 
 
 class AlpacaUnavailable(AlpacaError):
-    """Alpaca cannot be reached or does not answer properly; a retry may help."""
+    """Alpaca cannot be reached or does not answer properly.
+
+    A retry may help.
+    """
 
 
 class AlpacaRefused(AlpacaError):
@@ -168,7 +180,10 @@ class AlpacaRefused(AlpacaError):
 
 
 class BarNotComplete(AlpacaError):
-    """Today's bar cannot be complete yet; the message says from when it can."""
+    """Today's bar cannot be complete yet.
+
+    The message says from when it can.
+    """
 
 
 class NoQuote(AlpacaError):
@@ -176,7 +191,10 @@ class NoQuote(AlpacaError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return `; did you mean X?` for the nearest known name, or nothing; case does not matter."""
+    """Return `; did you mean X?` for the nearest known name.
+
+    Empty where no name is near; case does not matter.
+    """
     originals = {other.upper(): other for other in sorted(known)}
     near = difflib.get_close_matches(name.upper(), originals, n=1, cutoff=0.6)
     return f"; did you mean {originals[near[0]]}?" if near else ""

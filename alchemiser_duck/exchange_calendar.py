@@ -1,4 +1,4 @@
-"""The exchange calendar (XNYS): which days are sessions, when they close, which bars can be complete.
+"""The exchange calendar (XNYS): sessions, their closes, complete bars.
 
 Every answer takes the time it is asked for; nothing here reads a clock.
 """
@@ -23,7 +23,7 @@ EXTENDED_CLOSE = time(20)
 
 
 def utc_now() -> datetime:
-    """The default clock."""
+    """Return the clock's time, the default everywhere."""
     return datetime.now(UTC)
 
 
@@ -35,13 +35,19 @@ def _xnys() -> "ExchangeCalendar":
 
 
 def sessions(first: date, last: date) -> list[date]:
-    """The sessions from first to last, both included; empty where there is none."""
+    """List the sessions from first to last, both included.
+
+    Empty where there is none.
+    """
     known = _xnys().sessions
     return [stamp.date() for stamp in known[known.slice_indexer(first.isoformat(), last.isoformat())]]
 
 
 def session_table(first: date, last: date) -> "pa.Table":
-    """The sessions from first to last as the relation `sessions` has them: date, open, close (UTC), is_early_close."""
+    """Return the rows of the relation `sessions` from first to last.
+
+    Columns: date, open, close (UTC), is_early_close.
+    """
     import pyarrow as pa
 
     known = _xnys().schedule.loc[first.isoformat() : last.isoformat(), ["open", "close"]]
@@ -57,41 +63,47 @@ def session_table(first: date, last: date) -> "pa.Table":
 
 
 def is_session(day: date) -> bool:
-    """Whether the exchange trades on this day."""
+    """Return whether the exchange trades on this day."""
     return bool(sessions(day, day))
 
 
 def session_open(session: date) -> datetime:
-    """When the session opens, UTC."""
+    """Return the moment that the session opens, UTC."""
     opens: datetime = _xnys().session_open(session.isoformat()).to_pydatetime()
     return opens
 
 
 def session_close(session: date) -> datetime:
-    """When the session closes, UTC, early closes included."""
+    """Return the moment that the session closes, UTC, early closes included."""
     closes: datetime = _xnys().session_close(session.isoformat()).to_pydatetime()
     return closes
 
 
 def new_york_date(moment: datetime) -> date:
-    """The calendar day in New York."""
+    """Return the calendar day in New York."""
     return moment.astimezone(NEW_YORK).date()
 
 
 def complete_from(session: date, delay: timedelta) -> datetime:
-    """From when the session's bar holds its close, on a feed that lags by delay."""
+    """Return the moment from which a bar holds its close.
+
+    delay: how far the feed lags. On 2025-07-15 and a delay of 15 minutes: 16:15 in New York.
+    """
     return session_close(session) + delay
 
 
 def last_complete_session(now: datetime, delay: timedelta) -> date:
-    """The newest session whose close the feed can have shown by now."""
+    """Return the newest session whose close the feed has shown."""
     today = new_york_date(now)
     recent = sessions(today - timedelta(days=14), today)
     return next(session for session in reversed(recent) if complete_from(session, delay) <= now)
 
 
 def last_final_session(now: datetime, delay: timedelta) -> date:
-    """The newest session whose extended hours the feed can have shown by now: its bar grows no more."""
+    """Return the newest session whose bar grows no more.
+
+    The feed has shown its extended hours, which end at 20:00 in New York.
+    """
     day = new_york_date(now - delay)
     if (now - delay).astimezone(NEW_YORK).time() < EXTENDED_CLOSE:
         day -= timedelta(days=1)

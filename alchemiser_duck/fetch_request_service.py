@@ -1,4 +1,4 @@
-"""FetchRequestService: fetches what is missing now, once per symbol and cooldown, whoever asks for it and how often."""
+"""FetchRequestService: fetches missing bars now, once per symbol and cooldown."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,13 +15,13 @@ from alchemiser_duck.lake.leases import FetchLeases, Lease
 from alchemiser_duck.lake.object_store import S3Objects
 from alchemiser_duck.market_data_store import MarketDataStore
 from alchemiser_duck.settings import Settings
-from alchemiser_duck.symbol_extractor import alpaca_symbol
+from alchemiser_duck.strategies.tickers import alpaca_symbol
 
 COOLDOWN = timedelta(minutes=15)
-"""For how long after a fetch the same symbol is not fetched again."""
+"""For this long after a fetch, the same symbol is not fetched again."""
 
 WORKING = timedelta(minutes=5)
-"""How long a fetch may take before others may think that its holder has died."""
+"""A fetch that takes longer than this may be taken over: its holder seems dead."""
 
 WORKERS = 16
 """Leases asked for at once."""
@@ -31,7 +31,7 @@ Status = Literal["fetched", "present", "no_data", "deduplicated", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class FetchOutcome:
-    """What became of one symbol of a request."""
+    """The outcome of a request for one symbol."""
 
     symbol: str
     status: Status
@@ -46,17 +46,17 @@ class FetchOutcome:
 
 @dataclass(frozen=True)
 class FetchReport:
-    """What became of a request, symbol by symbol, in the order asked for."""
+    """The outcome of a request, symbol by symbol, in its order."""
 
     outcomes: tuple[FetchOutcome, ...]
 
     def symbols_with(self, status: Status) -> list[str]:
-        """The symbols that ended with this status."""
+        """List the symbols that ended with this status."""
         return [outcome.symbol for outcome in self.outcomes if outcome.status == status]
 
     @property
     def status(self) -> Literal["ok", "partial", "failed"]:
-        """ok: nothing failed; failed: everything did; partial: between the two."""
+        """Return ok where nothing failed, failed where everything did, else partial."""
         failed = len(self.symbols_with("failed"))
         if not failed:
             return "ok"
@@ -74,7 +74,10 @@ class _Request:
 
 
 class FetchRequestService:
-    """Fetches on demand. Safe to share between threads: requests that wait for each other become one refresh."""
+    """Fetches on demand. Safe to share between threads.
+
+    Requests that wait for each other become one refresh.
+    """
 
     def __init__(
         self,
@@ -85,7 +88,7 @@ class FetchRequestService:
         cooldown: timedelta = COOLDOWN,
         working: timedelta = WORKING,
     ) -> None:
-        """Everything comes from the environment unless settings are given.
+        """Settings come from the environment by default.
 
         Args:
             cooldown: for how long after a fetch the same symbol is not fetched again.
@@ -102,8 +105,9 @@ class FetchRequestService:
         self._waiting: list[_Request] = []
 
     def request(self, symbols: Sequence[str], requested_by: str, *, now: datetime | None = None) -> FetchReport:
-        """Fetch what is missing of the symbols up to the last complete session: all history of new ones.
+        """Fetch the missing bars of symbols, up to the last complete session.
 
+        A new symbol comes with all its history.
         Never raises for what S3 or Alpaca do: that is in the outcomes, and the symbol can be asked for again at once.
 
         Raises:
@@ -122,24 +126,29 @@ class FetchRequestService:
         return FetchReport(tuple(request.outcomes[symbol] for symbol in request.symbols))
 
     def _serve(self, batch: list[_Request]) -> None:
-        """Answer requests with one refresh; the first to name a symbol asks for it."""
+        """Answer requests with one refresh.
+
+        The first to name a symbol asks for it.
+        """
         for request in batch:  # should this break off, nobody waits for an answer that never comes
             request.outcomes = _all_failed(request.symbols, "the refresh that should have fetched it broke off")
         now = max(request.now for request in batch)
-        asked = {symbol: request for request in reversed(batch) for symbol in request.symbols}
-        with ThreadPoolExecutor(min(WORKERS, len(asked))) as pool:
-            taken = dict(
-                zip(asked, pool.map(lambda one: self._take(one, asked[one].requested_by, now), asked), strict=True)
-            )
+        first = {symbol: request for request in reversed(batch) for symbol in request.symbols}
+
+        def take(symbol: str) -> Lease | FetchOutcome:
+            return self._take(symbol, first[symbol].requested_by, now)
+
+        with ThreadPoolExecutor(min(WORKERS, len(first))) as pool:
+            taken = dict(zip(first, pool.map(take, first), strict=True))
         leases = {symbol: lease for symbol, lease in taken.items() if isinstance(lease, Lease)}
-        outcomes = {symbol: other for symbol, other in taken.items() if isinstance(other, FetchOutcome)}
+        outcomes = {symbol: outcome for symbol, outcome in taken.items() if isinstance(outcome, FetchOutcome)}
         outcomes |= self._fetch(list(leases), now)
         with ThreadPoolExecutor(WORKERS) as pool:
             list(pool.map(lambda symbol: self._close(leases[symbol], outcomes[symbol], now), leases))
         for request in batch:
             for symbol in request.symbols:
-                first = asked[symbol] is request
-                request.outcomes[symbol] = outcomes[symbol] if first else self._shared(outcomes[symbol])
+                outcome = outcomes[symbol]
+                request.outcomes[symbol] = outcome if first[symbol] is request else self._shared(outcome)
 
     def _take(self, symbol: str, requested_by: str, now: datetime) -> Lease | FetchOutcome:
         try:
@@ -151,7 +160,7 @@ class FetchRequestService:
         return FetchOutcome(symbol, "deduplicated", remaining_seconds=lease.total_seconds())
 
     def _shared(self, outcome: FetchOutcome) -> FetchOutcome:
-        """The outcome for a request whose symbol another one in the same batch has fetched."""
+        """Return the outcome for a request whose symbol another has fetched."""
         if outcome.status != "fetched":
             return outcome
         return FetchOutcome(outcome.symbol, "deduplicated", remaining_seconds=self._cooldown.total_seconds())
@@ -166,7 +175,7 @@ class FetchRequestService:
             return  # it expires by itself
 
     def _fetch(self, symbols: list[str], now: datetime) -> dict[str, FetchOutcome]:
-        """Fetch what is missing of each: one refresh for what is new, one for what is behind."""
+        """Fetch new symbols in one refresh, those behind in another."""
         last = calendar.last_complete_session(now, self._delay)
         try:
             stored = self._store.metadata_of(symbols)

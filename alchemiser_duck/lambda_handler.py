@@ -49,12 +49,12 @@ copy_config_to_registered_loggers(logger, include={"stamina"})
 
 
 class BadEvent(BadParameter):
-    """The event is none that this function takes."""
+    """The event is not one that this function takes."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What an event asks for."""
+    """The refresh or fetch that an event asks for."""
 
     kind: Literal["overnight", "post_close", "fetch"]
     correlation_id: str
@@ -65,12 +65,15 @@ class Job:
 
     @property
     def completed(self) -> str:
-        """The event that says it is done."""
+        """Return the type of the event that says it is done."""
         return "MarketDataFetchCompleted" if self.kind == "fetch" else "DataRefreshCompleted"
 
 
 def handler(event: Any, context: Any) -> dict[str, Any]:
-    """Do what an event asks for; the module's text says which events and which answers there are."""
+    """Do what an event asks for.
+
+    The module's text says which events and which answers there are.
+    """
     correlation_id = _correlation_id(event, context)
     logger.append_keys(correlation_id=correlation_id)
     logger.info("event received", extra={"event": event})
@@ -97,7 +100,7 @@ def handler(event: Any, context: Any) -> dict[str, Any]:
 
 
 def job_of(event: Any, correlation_id: str) -> Job:
-    """What an event asks for.
+    """Read the job that an event asks for.
 
     Raises:
         BadEvent: it is none of ours, or one of its fields is not what it should be.
@@ -113,8 +116,8 @@ def job_of(event: Any, correlation_id: str) -> Job:
         symbols = _symbols(detail)
         if not symbols:
             raise BadEvent("MarketDataFetchRequested needs symbol or symbols in its detail")
-        asked_by = str(detail.get("requested_by") or event.get("source") or "unknown")
-        return Job("fetch", correlation_id, symbols, requested_by=asked_by, now=_moment(event.get("time")))
+        requested_by = str(detail.get("requested_by") or event.get("source") or "unknown")
+        return Job("fetch", correlation_id, symbols, requested_by=requested_by, now=_moment(event.get("time")))
     if kind == "Scheduled Event":
         named = " ".join(map(str, event.get("resources") or ())).replace("_", "-")
         modes = [mode for mode in ("overnight", "post-close") if mode in named]
@@ -146,7 +149,7 @@ def _symbols(fields: dict[str, Any]) -> list[str] | None:
     if value is None:
         return None
     symbols = value.replace(",", " ").split() if isinstance(value, str) else value
-    if not isinstance(symbols, list) or not symbols or not all(isinstance(one, str) for one in symbols):
+    if not isinstance(symbols, list) or not symbols or not all(isinstance(symbol, str) for symbol in symbols):
         raise BadEvent(f"symbols is a list of tickers, got {value!r}")
     return symbols
 
@@ -164,14 +167,14 @@ def _moment(time: Any) -> datetime | None:
 def _correlation_id(event: Any, context: Any) -> str:
     fields = event if isinstance(event, dict) else {}
     detail = fields.get("detail")
-    inside = detail.get("correlation_id") if isinstance(detail, dict) else None
-    found = inside or fields.get("correlation_id") or fields.get("id")
-    return str(found or getattr(context, "aws_request_id", "") or "none")
+    in_detail = detail.get("correlation_id") if isinstance(detail, dict) else None
+    in_event = in_detail or fields.get("correlation_id") or fields.get("id")
+    return str(in_event or getattr(context, "aws_request_id", "") or "none")
 
 
 @dataclass(frozen=True)
 class _Services:
-    """What runs are made of; they share one DuckDB."""
+    """The parts of a run, over one DuckDB."""
 
     refresh: DataRefreshService
     fetches: FetchRequestService
@@ -180,7 +183,10 @@ class _Services:
 
 @lru_cache(maxsize=1)
 def _services(settings: Settings) -> _Services:
-    """Kept while the container is warm: what they have opened stays open."""
+    """Keep the services while the container is warm.
+
+    What they have opened stays open.
+    """
     session = DuckDBSession(settings)
     store = MarketDataStore(settings, session=session)
     refresh = DataRefreshService(settings, store=store)
@@ -200,12 +206,12 @@ def _run(job: Job, stop: Callable[[], bool] | None) -> dict[str, Any]:
         report = services.refresh.post_close(job.symbols, now=now, wait=True, stop=stop)
     stale = _stale_symbols(services.freshness, now)
     _measure("FailedSymbols", len(report.symbols_with("failed")))
-    return _told(report) | {"stale": stale}
+    return _body(report) | {"stale": stale}
 
 
-def _told(report: RefreshReport) -> dict[str, Any]:
+def _body(report: RefreshReport) -> dict[str, Any]:
     changes = report.changes
-    failed = {one.symbol: one.reason for one in report.outcomes if one.status == "failed"}
+    failed = {outcome.symbol: outcome.reason for outcome in report.outcomes if outcome.status == "failed"}
     return {
         "status": report.status,
         "run_id": report.run_id,
@@ -226,7 +232,10 @@ def _told(report: RefreshReport) -> dict[str, Any]:
 
 
 def _stale_symbols(validator: DataFreshnessValidator, now: datetime) -> int | None:
-    """How many symbols are behind the schedules after this run; None where that cannot be said."""
+    """Count the symbols that are behind after this run.
+
+    None means that it cannot be said.
+    """
     try:
         freshness = validator.validate(now=now)
     except AlchemiserDuckError as problem:
@@ -238,7 +247,10 @@ def _stale_symbols(validator: DataFreshnessValidator, now: datetime) -> int | No
 
 
 def _answer(code: int, event: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Measure, log and publish how it ended; an event that cannot be published makes a success partial."""
+    """Measure, log and publish the end of a run.
+
+    An event that cannot be published makes a success partial.
+    """
     _measure("Failures", int(code >= 500))
     _measure("Completed", int(code < 300))
     logger.info("run ended", extra={"status_code": code, "result": body})
@@ -275,7 +287,9 @@ def _settings() -> Settings:
 
 @cache
 def _secret(secret_id: str) -> dict[str, str]:
-    """Alpaca's keys from Secrets Manager, asked for once per container, by the names of the variables.
+    """Read Alpaca's keys from Secrets Manager, once per container.
+
+    They come by the names of the variables.
 
     Raises:
         SettingsError: the secret cannot be read, or holds something else.
@@ -283,17 +297,17 @@ def _secret(secret_id: str) -> dict[str, str]:
     import boto3
     from botocore.exceptions import BotoCoreError, ClientError
 
-    wanted = ("APCA_API_KEY_ID", "APCA_API_SECRET_KEY")
+    names = ("APCA_API_KEY_ID", "APCA_API_SECRET_KEY")
     try:
         text = boto3.client("secretsmanager").get_secret_value(SecretId=secret_id)["SecretString"]
         fields = json.loads(text)
-        return {name: str(fields[name]) for name in wanted}
+        return {name: str(fields[name]) for name in names}
     except (BotoCoreError, ClientError) as problem:
         raise SettingsError(
             f"secret {secret_id!r} cannot be read ({type(problem).__name__}): check its name and the IAM role"
         ) from None
     except (KeyError, TypeError, ValueError):  # their text could quote the secret
-        raise SettingsError(f"secret {secret_id!r} is not a JSON object with {' and '.join(wanted)}") from None
+        raise SettingsError(f"secret {secret_id!r} is not a JSON object with {' and '.join(names)}") from None
 
 
 def _stop_before_deadline(context: Any) -> Callable[[], bool] | None:

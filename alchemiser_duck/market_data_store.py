@@ -93,8 +93,9 @@ class MarketDataStore:
         end: date | None = None,
         timeframe: str = "1Day",
     ) -> pa.Table:
-        """Read raw bars of some symbols (default: all) in BAR_SCHEMA, by symbol and timestamp.
+        """Read raw bars of some symbols (default: all) in BAR_SCHEMA.
 
+        They come by symbol and timestamp.
         start and end are sessions, both included. Empty where nothing matches, or nothing is stored.
         """
         require_timeframe(timeframe)
@@ -111,7 +112,10 @@ class MarketDataStore:
         return table.select(BAR_SCHEMA.names).cast(BAR_SCHEMA)
 
     def partitions(self, timeframe: str = "1Day") -> list[Partition]:
-        """List the stored partitions, oldest first; empty where nothing is stored. One request per 1,000."""
+        """List the stored partitions, oldest first; empty without any.
+
+        One request per 1,000.
+        """
         require_timeframe(timeframe)
         return self.writer.bars.stored(timeframe)
 
@@ -132,7 +136,9 @@ class MarketDataStore:
         return self.writer.bars.recent_symbols(first, last)
 
     def require_feed(self, feed: str, timeframe: str = "1Day") -> None:
-        """Make sure, in two requests, that bars of this feed may be written.
+        """Make sure that bars of this feed may be written.
+
+        Two requests.
 
         Raises:
             FeedMismatch: the newest partition holds another feed's bars.
@@ -157,7 +163,10 @@ class MarketDataStore:
         return metadata
 
     def metadata_of(self, symbols: list[str], timeframe: str = "1Day") -> dict[str, SymbolMetadata]:
-        """Return the metadata of each symbol; those without any bar are left out."""
+        """Return the metadata of each symbol that has bars.
+
+        The others are left out.
+        """
         require_timeframe(timeframe)
         if not symbols:
             return {}
@@ -175,5 +184,5 @@ class MarketDataStore:
         self.writer.write_sessions(sessions)
 
     def append_run(self, key: str, record: pa.Table) -> None:
-        """Store the record of one run under its own key, never to be rewritten."""
+        """Store the record of one run under its own key."""
         self.writer.append_run(key, record)

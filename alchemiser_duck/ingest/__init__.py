@@ -1,1 +1,1 @@
-"""What comes from Alpaca: the source, the merge, corporate actions, their store, and run reports."""
+"""Writes the lake: Alpaca's bars and actions, merged and reported."""

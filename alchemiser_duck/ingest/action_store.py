@@ -68,7 +68,7 @@ class CorporateActionStore:
         return merged
 
     def override(self, action_id: str, values: Mapping[str, Any] | None, reason: str, now: datetime) -> None:
-        """Replace some of the vendor's fields, until `restore`; values None drops the action.
+        """Replace fields of an action until `restore`; values None drops it.
 
         Raises:
             BadParameter: there is no such action or field, the value does not fit, or there is no reason.
@@ -105,7 +105,10 @@ class CorporateActionStore:
         self._objects.until_written(KEY, step)
 
     def with_factors(self, actions: pa.Table, ids: frozenset[str] | None = None) -> pa.Table:
-        """Compute factors of these ids again from the stored bars; None means all."""
+        """Compute factors of these ids from the stored bars.
+
+        None means all of them.
+        """
         is_due = pa.repeat(True, len(actions)) if ids is None else pc.is_in(actions["id"], pa.array(ids, pa.string()))
         due = actions.filter(is_due)
         if not due.num_rows:
@@ -118,7 +121,10 @@ class CorporateActionStore:
         return actions.cast(ACTION_SCHEMA)
 
     def count_suspects(self, merged: MergedActions, recent: date) -> int:
-        """Count the suspects of added or changed actions, or of days from `recent` on."""
+        """Count suspects among touched actions and recent days.
+
+        Touched means added or changed by this merge; recent means from `recent` on.
+        """
         touched = merged.actions.filter(pc.is_in(merged.actions["id"], pa.array(merged.ids, pa.string())))
         days = touched["ex_date"].to_pylist()
         try:

@@ -1,4 +1,4 @@
-"""AlpacaClient: one page of Alpaca's market data at a time, through alpaca-py's own client.
+"""AlpacaClient: single pages of Alpaca's market data.
 
 alpaca-py's paging keeps a whole answer in memory, sleeps without a rate limit, has no time-out and follows a repeated
 token for ever. So its client is asked for single pages: each is rate-limited and retried on its own.
@@ -70,7 +70,7 @@ class AlpacaClient:
             query["page_token"] = token
 
     def page(self, path: str, query: dict[str, Any], api_version: str = "v2") -> dict[str, Any]:
-        """Fetch one page, retried with backoff and jitter where another attempt may help.
+        """Fetch one page, retried where another attempt may help.
 
         Raises:
             AlpacaRefused, AlpacaUnavailable, BadRequest: Alpaca does not answer as it should.
@@ -98,7 +98,10 @@ class AlpacaClient:
         raise AssertionError("unreachable")
 
     def _client(self) -> "StockHistoricalDataClient":
-        """Return this thread's client: requests does not promise that a session may be shared."""
+        """Return this thread's client.
+
+        requests does not promise that a session may be shared.
+        """
         if not hasattr(self._of_thread, "client"):
             from alpaca.data.historical.stock import StockHistoricalDataClient
 
@@ -112,7 +115,7 @@ class AlpacaClient:
 
 @contextmanager
 def _translated(address: str) -> Iterator[None]:
-    """Raise the errors of alpaca-py and requests as ours; the one place for it."""
+    """Raise the errors of alpaca-py and requests as ours."""
     import requests
     from alpaca.common.exceptions import APIError
 
@@ -140,7 +143,10 @@ def _translated(address: str) -> Iterator[None]:
 
 
 def _plain(body: str) -> str:
-    """Put an error body on one line: its message if it has one, without HTML tags, cut to 200 characters."""
+    """Put an error body on one line of 200 characters at most.
+
+    Its message alone where it has one, without HTML tags.
+    """
     with suppress(ValueError, KeyError, TypeError):
         body = str(json.loads(body)["message"])
     return " ".join(re.sub(r"<[^>]+>", " ", body).split())[:200] or "(no text)"

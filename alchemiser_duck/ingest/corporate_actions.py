@@ -1,4 +1,4 @@
-"""Corporate actions: the vendor's row as it came, the fields SQL reads, and overrides.
+"""Corporate actions: the vendor's row, the fields SQL reads, and overrides.
 
 Their effect on prices is computed in SQL (`sql/relations/action_factors.sql`) and stored beside them.
 """

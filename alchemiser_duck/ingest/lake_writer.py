@@ -1,4 +1,4 @@
-"""LakeWriter: everything that a refresh writes to one lake, over one S3 client."""
+"""LakeWriter: everything that a refresh writes, over one S3 client."""
 
 from contextlib import suppress
 
@@ -15,7 +15,7 @@ SESSIONS_KEY = "sessions/sessions.parquet"
 
 
 class LakeWriter:
-    """Bars, corporate actions, sessions and run records, each object written in one piece."""
+    """Writes bars, corporate actions, sessions and run records, object by object."""
 
     def __init__(self, settings: Settings, session: DuckDBSession) -> None:
         self._objects = S3Objects(settings)
@@ -43,7 +43,9 @@ class LakeWriter:
         self._objects.until_written(SESSIONS_KEY, step)
 
     def append_run(self, key: str, record: pa.Table) -> None:
-        """Store the record of one run under its own key, never to be rewritten.
+        """Store the record of one run under its own key.
+
+        It is never rewritten.
 
         Raises:
             StorageError: S3 does not answer as it should.

@@ -1,4 +1,4 @@
-"""Merge bars into a partition: quarantine unsound bars, count changes, sort the rest.
+"""Merge bars into a partition, and quarantine unsound ones.
 
 Pure: Arrow tables in, Arrow tables out; no S3, no clock. The rules are SQL.
 """
@@ -53,6 +53,7 @@ class Changes:
 
     @property
     def any(self) -> bool:
+        """Return whether a bar changed."""
         return bool(self.added or self.finalised or self.restated)
 
     def __add__(self, other: "Changes") -> "Changes":
@@ -66,7 +67,7 @@ class Changes:
 
 @dataclass(frozen=True)
 class CheckedBars:
-    """Sound bars with their session date, one per symbol and session; and the others."""
+    """Sound bars, one per symbol and session; and the others."""
 
     bars: pa.Table
     quarantined: tuple[QuarantinedBar, ...]
@@ -74,13 +75,14 @@ class CheckedBars:
 
 @dataclass(frozen=True)
 class MergedPartition:
-    """A partition after a merge, sorted by symbol and timestamp, with its changes."""
+    """A partition after a merge, sorted by symbol and timestamp."""
 
     bars: pa.Table
     changes: dict[str, Changes] = field(default_factory=dict)
 
     @property
     def changed(self) -> bool:
+        """Return whether the partition differs from the stored one."""
         return any(changes.any for changes in self.changes.values())
 
 
@@ -228,7 +230,10 @@ def session_dates(bars: pa.Table) -> pa.ChunkedArray:
 
 
 def by_year(bars: pa.Table, dates: pa.ChunkedArray) -> Iterator[tuple[int, pa.Table]]:
-    """Yield the bars of each year, oldest first; a single year is not copied."""
+    """Yield the bars of each year, oldest first.
+
+    Those of a single year are not copied.
+    """
     years = pc.year(dates)
     distinct = sorted(pc.unique(years).to_pylist())
     for year in distinct:
@@ -237,7 +242,10 @@ def by_year(bars: pa.Table, dates: pa.ChunkedArray) -> Iterator[tuple[int, pa.Ta
 
 @cache
 def _database(process: int) -> duckdb.DuckDBPyConnection:  # noqa: ARG001 (a fork opens its own)
-    """Open the process's DuckDB for merges; it spills to disk beyond its limit."""
+    """Open the process's DuckDB for merges.
+
+    It spills to disk beyond its limit.
+    """
     remove_abandoned()
     scratch = ScratchFolder()
     atexit.register(scratch.remove)

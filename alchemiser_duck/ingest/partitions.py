@@ -1,5 +1,6 @@
-"""BarPartitions: the bars on S3. One partition is one object is one transaction.
+"""BarPartitions: the bars on S3, replaced partition by partition.
 
+One partition is one object is one transaction.
 S3 has no commit over several objects, so a partition is a single object that is replaced whole: read with its ETag,
 merged, sorted, and PUT on condition that it is still the one that was read. Whoever loses that race reads and merges
 again. A writer that dies leaves either the old object or the new one.
@@ -86,7 +87,10 @@ class BarPartitions:
         self._read_ahead_of: dict[Partition, _Read] = {}
 
     def stored(self, timeframe: str = "1Day") -> list[Partition]:
-        """List the partitions, oldest first; empty where nothing is stored. One request per 1,000."""
+        """List the partitions, oldest first; empty where nothing is stored.
+
+        One request per 1,000.
+        """
         pattern = re.compile(rf"bars/timeframe={timeframe}/year=(\d{{4}})/bars\.parquet")
         matches = (pattern.fullmatch(key) for key in self._objects.keys(f"bars/timeframe={timeframe}/"))
         return [Partition(timeframe, int(match.group(1))) for match in matches if match]
@@ -135,7 +139,9 @@ class BarPartitions:
         return WriteReport(writes, {}, ())
 
     def require_feed(self, feed: str, timeframe: str) -> None:
-        """Make sure, in two requests, that bars of this feed may be written.
+        """Make sure that bars of this feed may be written.
+
+        Two requests.
 
         Raises:
             FeedMismatch: the newest partition holds another feed's bars.
@@ -174,7 +180,10 @@ class BarPartitions:
         return self._rewrite(partition, merge, feed, run_id), changes
 
     def _rewrite(self, partition: Partition, change: Change, feed: str | None, run_id: str) -> PartitionWrite:
-        """Replace a partition by what `change` makes of it; again if another writer was faster."""
+        """Replace a partition by what `change` makes of it.
+
+        If another writer was faster, read and change it again.
+        """
         write_id = uuid.uuid4().hex
         rows = 0
 
@@ -202,11 +211,17 @@ class BarPartitions:
         return self._objects.until_written(partition.key, step)
 
     def _feed_around(self, partition: Partition) -> str | None:
-        """Return the lake's feed for a new partition: one seen, or the year before's."""
+        """Return the lake's feed, for a new partition.
+
+        One seen before, or the year before's.
+        """
         return self._feeds.get(partition.timeframe) or self._feed_of(replace(partition, year=partition.year - 1))
 
     def _feed_of(self, partition: Partition) -> str | None:
-        """Read the feed in a partition's footer; None means no partition, or none of ours."""
+        """Read the feed in a partition's footer.
+
+        None means no partition, or none of ours.
+        """
         end = self._objects.get_end(partition.key, FOOTER_BYTES)
         if not end:
             return None

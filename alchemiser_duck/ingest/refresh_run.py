@@ -1,4 +1,4 @@
-"""RefreshRun: one refresh of the lake from Alpaca, from the first request to the appended report.
+"""RefreshRun: one refresh, from the first request to the appended report.
 
 Years are fetched together as long as they fit in memory, and stored as soon as they are there. If a run is killed, no
 bar is torn or lost: run it again to finish.
@@ -49,7 +49,7 @@ Progress = Callable[[int, int, int], None]
 
 @dataclass(frozen=True)
 class RunRequest:
-    """The symbols and sessions that a run brings, and how it is watched."""
+    """The symbols and sessions that a run brings, and its watchers."""
 
     mode: Mode
     symbols: list[str]
@@ -153,7 +153,7 @@ class RefreshRun:
             tally.failures.append(f"stopped before {len(tally.left)} symbols were done: run the same again")
 
     def _fetch(self, first: date, last: date, spans: int) -> pa.Table:
-        """Fetch the bars of one span; those of incomplete sessions are set aside."""
+        """Fetch the bars of one span, without incomplete sessions."""
         request, tally = self._request, self._tally
         start = datetime.combine(first, time_of_day(), calendar.NEW_YORK)
         # the end of the last session's day, but never more recent than the plan may ask for
@@ -270,7 +270,10 @@ class RefreshRun:
         )
 
     def _append(self, report: RefreshReport) -> RefreshReport:
-        """Append the report to the audit trail; without it the bars are stored all the same."""
+        """Append the report to the audit trail.
+
+        If that fails, the bars are stored all the same.
+        """
         before = self._writer.traffic
         try:
             self._writer.append_run(report.key, report.record())
@@ -286,7 +289,7 @@ class RefreshRun:
 
 
 def year_spans(first: date, last: date, symbols: int) -> Iterator[tuple[date, date]]:
-    """Cut a range of days into runs of whole years that fit in memory.
+    """Cut days into runs of whole years that fit in memory.
 
     11,000 symbols: a year each; 500 symbols: 19 years at once.
     """

@@ -1,4 +1,4 @@
-"""RefreshReport: the effect of one refresh, per symbol and in all, and its record."""
+"""RefreshReport: the effect of one refresh, and its record."""
 
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
@@ -27,7 +27,7 @@ class SymbolOutcome:
 
 @dataclass(frozen=True, slots=True)
 class ShortHistory:
-    """A symbol with fewer stored bars than the windows of the strategies need."""
+    """A symbol with fewer stored bars than the strategies' windows need."""
 
     symbol: str
     bars: int
@@ -36,7 +36,10 @@ class ShortHistory:
 
 @dataclass(frozen=True)
 class RefreshReport:
-    """The effect of one refresh: counts are bars, bytes body bytes, seconds wall time."""
+    """The effect of one refresh.
+
+    Counts are bars, bytes are body bytes, seconds wall time.
+    """
 
     run_id: str
     mode: Mode
@@ -55,7 +58,7 @@ class RefreshReport:
     left: tuple[str, ...] = ()
     """symbols that a stop left undone; running the same again completes them"""
     short_history: tuple[ShortHistory, ...] = ()
-    """where strategies would wait for bars that are not stored; counted overnight"""
+    """symbols whose strategies would wait for more bars; counted overnight"""
     actions_added: int = 0
     actions_changed: int = 0
     """corporate actions that are new, and those that the vendor has changed"""
@@ -99,7 +102,10 @@ class RefreshReport:
 
     @property
     def exit_code(self) -> ExitCode:
-        """Return 0 where everything is stored, else 3: running again may complete it."""
+        """Return 0 where everything is stored, else 3.
+
+        3 says that running again may complete it.
+        """
         return ExitCode.OK if self.status == "ok" else ExitCode.UNREACHABLE
 
     @property
@@ -116,7 +122,10 @@ class RefreshReport:
         return pa.Table.from_pylist(rows, schema=OUTCOME_SCHEMA)
 
     def record(self) -> pa.Table:
-        """Return the report as one row of refresh_runs; its own PUT is not counted."""
+        """Return the report as one row of refresh_runs.
+
+        Its own PUT is not among the requests it counts.
+        """
         row = {
             "run_id": self.run_id,
             "mode": self.mode,

@@ -1,4 +1,4 @@
-"""AlpacaSource: raw daily bars, corporate actions and quotes from Alpaca, batch by batch.
+"""AlpacaSource: Alpaca's raw bars, actions and quotes, batch by batch.
 
 A batch that cannot be fetched fails alone, a symbol that Alpaca calls invalid is peeled off and named, and memory is
 bounded by a batch of symbols.
@@ -77,7 +77,10 @@ class FetchedActions:
 
     @staticmethod
     def joined(parts: Iterable["FetchedActions"]) -> "FetchedActions":
-        """Join the answers for parts of the symbols; no parts make no actions."""
+        """Join the answers for parts of the symbols.
+
+        No parts make no actions.
+        """
         actions = FetchedActions({}, {})
         for part in parts:
             for kind, rows in part.lists.items():
@@ -87,7 +90,7 @@ class FetchedActions:
 
 
 class AlpacaSource:
-    """Alpaca's historical bars, corporate actions and latest quotes. Safe to share between threads."""
+    """Fetches bars, corporate actions and quotes. Safe to share between threads."""
 
     def __init__(
         self,
@@ -115,8 +118,9 @@ class AlpacaSource:
     def daily_bars(
         self, symbols: list[str], start: datetime, end: datetime, sessions: int, adjustment: str = "raw"
     ) -> Iterator[FetchedBatch]:
-        """Yield daily bars with start <= timestamp <= end, batch by batch, as they arrive.
+        """Yield daily bars of a period, batch by batch, as they arrive.
 
+        A bar is in it when start <= timestamp <= end.
         A batch that cannot be fetched comes back with all its symbols failed; the others are not touched.
 
         Args:
@@ -219,7 +223,7 @@ def _cut(symbols: list[str], size: int) -> list[Symbols]:
 
 
 def _without_culprit(problem: BadRequest, symbols: Symbols) -> tuple[Symbols, tuple[Symbols, ...]]:
-    """Return the symbol that Alpaca calls invalid, and what to ask for again.
+    """Return the invalid symbol, and what to ask for again.
 
     Where it names none of ours, that is two halves.
     """

@@ -74,7 +74,7 @@ cross join applied
 
 
 def verify(session: DuckDBSession, source: AlpacaSource, symbol: str) -> pa.Table:
-    """Compare our adjusted closes with Alpaca's: a row each for split and all.
+    """Compare adjusted closes with Alpaca's, for splits and for everything.
 
     Columns: adjustment, sessions (compared), largest_difference (relative), on_date, expected_at_most: what cents and
     the other dividend formula explain; more than that is worth a look. Spin-offs are not in it.

@@ -1,4 +1,4 @@
-"""Turn a page of Alpaca's bars into Arrow, and set aside rows that are not bars."""
+"""Turn a page of Alpaca's bars into Arrow."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -72,7 +72,10 @@ def _table(symbols: list[str], rows: list[dict[str, Any]]) -> pa.Table:
 
 
 def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
-    """Convert values strictly: a fractional volume or a text for a number fails."""
+    """Convert values strictly.
+
+    A fractional volume or a text where a number belongs fails.
+    """
     column = pa.array(values)
     if pa.types.is_string(column.type) and not pa.types.is_string(kind):
         raise TypeError(f"a text where a number belongs: {values[0]!r}")

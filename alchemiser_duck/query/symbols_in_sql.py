@@ -1,4 +1,4 @@
-"""Read the symbols that a piece of SQL compares with its column `symbol`."""
+"""Read the symbols that SQL compares with its column `symbol`."""
 
 import re
 from collections.abc import Iterator

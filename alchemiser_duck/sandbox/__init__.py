@@ -1,5 +1,6 @@
-"""The sandbox: a real S3 server and a stand-in for Alpaca on loopback, with real bars.
+"""The sandbox: S3 and a stand-in for Alpaca on loopback.
 
+Its bars are real. It needs no account, no keys and no network.
 It needs no account, no keys and no network.
 
     with sandbox() as box:
@@ -74,7 +75,7 @@ class Sandbox:
 
 @contextmanager
 def sandbox(*, now: datetime | None = None, original_dates: bool = False) -> Iterator[Sandbox]:
-    """Start both servers with an empty bucket, and stop them at the end.
+    """Start both servers with an empty bucket; stop them at the end.
 
     The kernel gives the ports. The AWS credentials of the process are the sandbox's meanwhile; everything else is
     passed on in `Sandbox.settings`.

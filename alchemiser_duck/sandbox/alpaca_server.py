@@ -1,4 +1,4 @@
-"""AlpacaServer: a stand-in for Alpaca's market data API on loopback, with faults on request.
+"""AlpacaServer: a stand-in for Alpaca's market data API on loopback.
 
 It answers as the real one was seen to answer, mistakes included: a row budget over all symbols in alphabetical order,
 opaque tokens, an empty page after a full last one, unknown symbols left out, one malformed symbol failing the request,
@@ -49,7 +49,7 @@ class Fault:
 
 
 class AlpacaServer(Scenario):
-    """The stand-in: a scenario served over HTTP. Change its attributes while it runs."""
+    """Serves a scenario over HTTP; change its attributes while it runs."""
 
     def __init__(self, data: MarketData, clock: Callable[[], datetime] = calendar.utc_now) -> None:
         super().__init__(data, clock)
@@ -99,7 +99,7 @@ class AlpacaServer(Scenario):
         return None
 
     def take_token(self) -> int:
-        """Spend one request of the plan's budget; returns the rest, or -1 without any."""
+        """Spend one request of the budget; returns the rest, or -1."""
         with self._lock:
             now = time.monotonic()
             self._tokens = min(200.0, self._tokens + (now - self._refilled) * self.requests_per_minute / 60)

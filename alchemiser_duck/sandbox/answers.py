@@ -1,4 +1,4 @@
-"""Answer requests from a scenario as Alpaca would: bars, corporate actions, latest quotes."""
+"""Answer requests from a scenario as Alpaca would."""
 
 import re
 from collections.abc import Callable
@@ -17,7 +17,7 @@ Rows = list[tuple[str, WireRow]]
 
 @dataclass(eq=False, repr=False)
 class Scenario:
-    """The market and the habits of the stand-in; change them while it runs."""
+    """The stand-in's market and habits; change them while it runs."""
 
     data: MarketData
     clock: Callable[[], datetime] = calendar.utc_now
@@ -103,7 +103,10 @@ class Scenario:
         return {"corporate_actions": actions, "next_page_token": token}
 
     def _quotes(self, query: Query) -> dict[str, Any]:
-        """Quote one cent around the newest close; there is no record of real quotes."""
+        """Quote one cent around the newest close.
+
+        There is no record of real quotes.
+        """
         now = self.clock()
         newest = {symbol: visible_bars(self.data, symbol, now)[-1:] for symbol in symbols_of(query)}
         stamp = now.astimezone(UTC).isoformat().replace("+00:00", "Z")
@@ -119,7 +122,7 @@ class Scenario:
     def _page(
         self, rows: Rows, limit: int, query: Query, cursor: Callable[[tuple[str, WireRow]], str]
     ) -> tuple[dict[str, list[WireRow]], str | None]:
-        """Return one page by symbol or list, and the token of the next."""
+        """Return one page by symbol or list, and its token."""
         page, token = page_of(rows, min(limit, self.page_rows or limit), query.get("page_token"), cursor)
         if self.repeat_token and rows:
             token = token_of(cursor(rows[0]))

@@ -1,4 +1,4 @@
-"""The market as a data feed shows it at a moment: today's bar half-formed, adjusted as Alpaca adjusts."""
+"""The market as a feed shows it at a moment."""
 
 from datetime import date, datetime
 from decimal import ROUND_HALF_UP, Decimal
@@ -10,7 +10,10 @@ ADJUSTMENTS = frozenset({"raw", "split", "dividend", "spin-off", "all"})
 
 
 def visible_bars(data: MarketData, symbol: str, visible: datetime) -> list[WireRow]:
-    """Return the bars up to a moment; today's volume grows until the extended close."""
+    """Return the bars up to a moment.
+
+    Today's is half-formed, and its volume grows until the extended close.
+    """
     today = calendar.new_york_date(visible)
     bars = data.bars.get(symbol, {})
     rows = [bars[session] for session in sorted(bars) if session < today]
@@ -43,7 +46,10 @@ def adjusted_bars(data: MarketData, symbol: str, kinds: set[str], visible: datet
 
 
 def _half_formed(whole: WireRow, session: date, part: float) -> WireRow:
-    """Return today's bar while its session runs: moved halfway, part of the volume."""
+    """Return today's bar while its session runs.
+
+    It has opened, moved halfway, and has part of its volume.
+    """
     so_far = round((whole["o"] + whole["c"]) / 2, 2)
     return {
         "t": timestamp(session),

@@ -1,4 +1,4 @@
-"""Read the query of a request as Alpaca does, and refuse it in Alpaca's words."""
+"""Read queries as Alpaca does, and refuse them in its words."""
 
 import base64
 import re
@@ -20,7 +20,10 @@ class Refusal(Exception):
 
 
 def symbols_of(query: Query) -> list[str]:
-    """Return the symbols in the order they are served; a malformed one fails the request."""
+    """Return the symbols in the order they are served.
+
+    One malformed symbol fails the request.
+    """
     names = query.get("symbols", "")
     if not names:
         raise Refusal(400, "symbols is required")
@@ -31,7 +34,7 @@ def symbols_of(query: Query) -> list[str]:
 
 
 def names_of(query: Query, name: str) -> set[str]:
-    """Return the parts of a comma-separated parameter; empty where it is left out."""
+    """Return the parts of a comma-separated parameter; empty without it."""
     return {part for part in query.get(name, "").split(",") if part}
 
 
@@ -44,7 +47,10 @@ def limit_of(query: Query, default: int, most: int) -> int:
 
 
 def moment_of(query: Query, name: str, default: datetime) -> datetime:
-    """Return a parameter that is a date or a moment, UTC unless it says otherwise."""
+    """Return a parameter that is a date or a moment.
+
+    UTC unless it says otherwise.
+    """
     text = query.get(name)
     if text is None:
         return default

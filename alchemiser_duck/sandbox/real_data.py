@@ -1,4 +1,4 @@
-"""The sandbox's data: real bars of AAPL, IBM, GOOG and FB, as Alpaca would send them.
+"""The sandbox's data: real bars of AAPL, IBM, GOOG and FB.
 
 Prices, volumes, splits and dividend amounts are real, from 2000 to 2013. By default the dates are shifted, session by
 session, so that the newest bar falls on a chosen session: no gap opens, early closes land where they may. Not in the
@@ -20,7 +20,7 @@ WireRow = dict[str, Any]
 
 @dataclass
 class MarketData:
-    """The data that the stand-in serves; a test may change it at will."""
+    """The data that the stand-in serves; tests may change it."""
 
     bars: dict[str, dict[date, WireRow]]
     """per symbol and session: a bar as Alpaca sends it"""
@@ -48,7 +48,7 @@ def load(last_session: date | None) -> MarketData:
 
 
 def _mover(original: list[date], last_session: date | None) -> Callable[[date], date]:
-    """Map an original day to the day it is served as, by its position among the sessions."""
+    """Map an original day to the day it is served as."""
     if last_session is None:
         return lambda day: day
     served = calendar.sessions(calendar.FIRST_DAY, last_session)[-len(original) :]

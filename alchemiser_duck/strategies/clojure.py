@@ -1,4 +1,4 @@
-"""Read the symbols of strategies in the Clojure-style DSL, with the indicators computed of them."""
+"""Read the symbols of strategies in the Clojure-style DSL."""
 
 import re
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def _indicator_names() -> frozenset[str]:
 
 
 def strategy_sightings(text: str, path: Path) -> Iterator[Sighting]:
-    """Yield the symbols of a strategy, from the outer forms to the inner ones.
+    """Yield the symbols of a strategy, outer forms first.
 
     An indicator of a filter or a weight counts for every asset inside it.
 
@@ -46,7 +46,7 @@ def strategy_sightings(text: str, path: Path) -> Iterator[Sighting]:
 
 
 def _symbol_of_call(form: Group, uses: Uses) -> Iterator[Sighting]:
-    """Take the text after the head of (asset "SPY" …) or (rsi "SPY" {:window 10})."""
+    """Read the symbol of (asset "SPY" …) or (rsi "SPY" …)."""
     first = form.items[1] if len(form.items) > 1 else None
     text = first if isinstance(first, Atom) and first.kind == "string" else None
     window = _window(form)

@@ -1,4 +1,4 @@
-"""Read the symbols of Composer's symphonies, with the indicators computed of them."""
+"""Read the symbols of Composer's symphonies."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,7 @@
-"""JSON and YAML as Python values: each text knows its location, no key counts twice."""
+"""JSON and YAML whose texts know their locations.
+
+No key counts twice.
+"""
 
 import json
 import json.scanner

@@ -1,4 +1,4 @@
-"""Read the symbols of a file in the format that its name ends in.
+"""Read symbols in the format that a file's name ends in.
 
 The Clojure-style DSL, Composer's JSON and SQL have files of their own; lists, tables and configs are read here.
 """
@@ -31,7 +31,7 @@ class UnknownShape(MalformedFile):
 
 
 def files_with_symbols(path: Path) -> list[Path]:
-    """List the files that a path stands for: itself, or all readable ones of a folder.
+    """List the files of a path: itself, or those of a folder.
 
     Raises:
         MalformedFile: a folder has no such file.
@@ -46,7 +46,9 @@ def files_with_symbols(path: Path) -> list[Path]:
 
 
 def file_sightings(path: Path, seen: set[Path]) -> Iterator[Sighting]:
-    """Yield the symbols of a file and of the files that it names, each file once.
+    """Yield the symbols of a file and of the files it names.
+
+    Each file is read once.
 
     Args:
         seen: resolved paths of the files read before; this one is added.
@@ -104,7 +106,7 @@ def _document_sightings(document: Any, start: SourceLocation) -> Iterator[Sighti
 
 
 def _list_sightings(items: Any, start: SourceLocation) -> Iterator[Sighting]:
-    """Read a list of symbols, or of objects with a symbol or a ticker."""
+    """Read a list of symbols, or of objects that have one."""
     location = start
     for item in items if isinstance(items, list) else [items]:
         symbol = item
@@ -162,7 +164,7 @@ def _text_sightings(text: str, path: Path) -> Iterator[Sighting]:
 
 
 def _csv_sightings(text: str, path: Path) -> Iterator[Sighting]:
-    """Read the column symbol or ticker; without such a header, a single column."""
+    """Read the column symbol or ticker, or a single column."""
     rows = csv.reader(io.StringIO(text), strict=True)
     column: int | None = None
     try:

@@ -1,4 +1,4 @@
-"""Where in a file a text stands, for what is seen there and for what is wrong there."""
+"""Locations in files: line and column of what is read."""
 
 import re
 from bisect import bisect_right
@@ -21,12 +21,12 @@ class SourceLocation:
         return f"{self.path}:{self.line}:{self.column}"
 
     def malformed(self, problem: str) -> MalformedFile:
-        """Return the error that says what is wrong here, for the caller to raise."""
+        """Return the error that something here is wrong; raise it."""
         return MalformedFile(f"{self}: {problem}")
 
 
 def locator(path: Path, text: str) -> Callable[[int], SourceLocation]:
-    """Return a function from an offset in the file's text to its location."""
+    """Return a function from offsets in a text to locations."""
     starts = [0, *(newline.end() for newline in re.finditer("\n", text))]
 
     def locate(offset: int) -> SourceLocation:

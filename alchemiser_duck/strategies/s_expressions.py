@@ -1,4 +1,4 @@
-"""Read s-expressions as Clojure writes them into nested forms, each with its location.
+"""Read s-expressions as Clojure writes them, each with its location.
 
 It reads lists, vectors, maps, sets, strings, characters, keywords, numbers and names. Comments, discarded
 forms (`#_`) and metadata (`^`) are left out; quotes and tags are transparent. Nothing is evaluated.
@@ -19,7 +19,7 @@ GroupKind = Literal["list", "vector", "map", "set"]
 
 @dataclass(frozen=True, slots=True)
 class Atom:
-    """A single value; `text` is what the string holds, or the value as written."""
+    """A single value: the string's text, or the value as written."""
 
     kind: AtomKind
     text: str
@@ -36,7 +36,7 @@ class Group:
 
     @property
     def head(self) -> str:
-        """Return the name that a list begins with, without its namespace, or ""."""
+        """Return a list's first name, without its namespace, or ""."""
         first = self.items[0] if self.kind == "list" and self.items else None
         return first.text.rpartition("/")[2] if isinstance(first, Atom) and first.kind == "name" else ""
 
@@ -86,7 +86,7 @@ class _Open:
 
 
 def read_forms(text: str, path: Path) -> tuple[Form, ...]:
-    """Read the forms of a file, in order; empty for a file of comments.
+    """Read the forms of a file; empty for a file of comments.
 
     Raises:
         MalformedFile: brackets do not match, a string does not end, or a character cannot stand where it does.

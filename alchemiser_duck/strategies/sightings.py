@@ -1,4 +1,4 @@
-"""Sightings of symbols in files, and the universe that they add up to."""
+"""Sightings of symbols, and the universe that they add up to."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -43,7 +43,10 @@ class ExtractedSymbol:
 
     @property
     def bars_needed(self) -> int:
-        """Count the bars that the longest window needs: n changes take n + 1."""
+        """Count the bars that the longest window needs.
+
+        An average of n changes takes n + 1.
+        """
         return 1 + max((use.window or 0 for use in self.indicators), default=0)
 
 
@@ -61,7 +64,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Extraction:
-    """The symbols of some files in alphabetical order, and what was left out."""
+    """The symbols of some files, sorted, and what was left out."""
 
     symbols: tuple[ExtractedSymbol, ...]
     left_out: tuple[LeftOut, ...]
