@@ -1,9 +1,9 @@
--- action_factors: what each action multiplies the prices before its ex-date by, from the raw bars that are stored.
+-- action_factors: the factor by which each action multiplies the prices before its ex-date, from the raw bars.
 -- grain: id | actions: a relation of the shape of corporate_actions
 -- split: old_rate / new_rate; stock dividend: 1 / (1 + rate); cash dividend: 1 - amount / previous close, the close in
 -- terms of the shares after a split of the same day; spin-off: as a dividend of the new shares, at their first close.
--- Dividends of one day add up. Null before the ex-date has come, where a factor cannot be known, and for the second of
--- two actions that say the same under different ids.
+-- Dividends of one day add up: 3 and 2 after a close of 50 make 0.9. Null before the ex-date, where a factor cannot be
+-- known, and for the second of two actions that say the same under different ids.
 create or replace macro action_factors(actions := 'corporate_actions') as table (
 
     with
@@ -25,7 +25,7 @@ create or replace macro action_factors(actions := 'corporate_actions') as table 
             row_number() over (
                 partition by symbol, type, ex_date, cash_amount, old_rate, new_rate, new_symbol, special
                 order by id
-            ) as copy
+            ) as duplicate_rank
 
         from query_table(actions)
 
@@ -44,14 +44,14 @@ create or replace macro action_factors(actions := 'corporate_actions') as table 
 
     ),
 
-    -- asof: the one bar before each ex-date, without pairing every action with every bar
-    preceded as (
+    -- asof finds the bar before each ex-date without pairing every action with every bar
+    with_previous_close as (
 
         select
             due.*,
             bars_raw.close as previous_close
 
-        from (from due where copy = 1) as due
+        from (from due where duplicate_rank = 1) as due
 
         asof left join bars_raw
             on due.symbol = bars_raw.symbol
@@ -59,24 +59,24 @@ create or replace macro action_factors(actions := 'corporate_actions') as table 
 
     ),
 
-    paid as (
+    priced as (
 
         select
-            preceded.id,
-            preceded.symbol,
-            preceded.ex_date,
-            preceded.split_factor,
-            preceded.previous_close,
-            preceded.ex_date <= newest.date as has_come,
-            coalesce(preceded.cash_amount, preceded.new_shares * new_bars.close) as amount
+            with_previous_close.id,
+            with_previous_close.symbol,
+            with_previous_close.ex_date,
+            with_previous_close.split_factor,
+            with_previous_close.previous_close,
+            with_previous_close.ex_date <= newest.date as is_effective,
+            coalesce(with_previous_close.cash_amount, with_previous_close.new_shares * new_bars.close) as amount
 
-        from preceded
+        from with_previous_close
 
         cross join newest
 
         left join bars_raw as new_bars
-            on preceded.spun_off = new_bars.symbol
-            and preceded.ex_date = new_bars.date
+            on with_previous_close.spun_off = new_bars.symbol
+            and with_previous_close.ex_date = new_bars.date
 
     ),
 
@@ -86,13 +86,13 @@ create or replace macro action_factors(actions := 'corporate_actions') as table 
             id,
             split_factor,
             previous_close,
-            has_come,
+            is_effective,
             amount,
             previous_close * exp(coalesce(sum(ln(split_factor)) over same_day, 0)) as close_before,
             coalesce(sum(amount) over paid_so_far, 0) as paid_with_this,
             coalesce(sum(amount) over paid_so_far, 0) - coalesce(amount, 0) as paid_before_this
 
-        from paid
+        from priced
 
         window
             same_day as (partition by symbol, ex_date),
@@ -107,9 +107,9 @@ create or replace macro action_factors(actions := 'corporate_actions') as table 
     select
         id,
         previous_close,
-        case when has_come then coalesce(split_factor, case when amount > 0 then 1 end) end as split_factor,
+        case when is_effective then coalesce(split_factor, case when amount > 0 then 1 end) end as split_factor,
         case
-            when not has_come then null
+            when not is_effective then null
             when split_factor is not null then split_factor
             when amount is null then null
             when paid_with_this < close_before then (close_before - paid_with_this) / (close_before - paid_before_this)

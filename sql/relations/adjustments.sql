@@ -1,16 +1,17 @@
--- adjustments: what prices are multiplied by, as steps in time: one row per symbol and ex-date with an effect.
+-- adjustments: cumulative factors as steps in time, one row per symbol and ex-date with an effect.
 -- grain: symbol, ex_date | valid_from (included) to valid_to (not included): the sessions the factors hold for
--- price_factor: of every action from ex_date on; split_factor: of the splits among them; volumes are divided by it
+-- price_factor: of every action from ex_date on, prices are multiplied by it; split_factor: of the splits among them,
+-- volumes are divided by it
 -- lens: since and as_of, as in bars_raw
 --
--- Products of lists, newest action first: a window's product would depend in its last digit on what else is read
--- beside it, and a sum of logarithms would make 0.4999… of a 2:1 split.
+-- Products of lists, newest action first: a window's product would depend in its last digit on the other rows that are
+-- read, and a sum of logarithms would make 0.4999… of a 2:1 split.
 create or replace view adjustments as
 
     with
 
     -- one list, sorted as a whole: a list with an order of its own for each column is four times as slow
-    counted as (
+    effective as (
 
         select
             symbol,
@@ -19,7 +20,7 @@ create or replace view adjustments as
         from corporate_actions
 
         where price_factor is not null
-            -- what came before the first bar to be seen changes none of them
+            -- an action before the first visible bar changes no bar
             and (getvariable('since') is null or ex_date > getvariable('since')::date)
 
         group by symbol
@@ -34,7 +35,7 @@ create or replace view adjustments as
             list_transform(actions, lambda action: action.price_factor) as price_factors,
             list_transform(actions, lambda action: action.split_factor) as split_factors
 
-        from counted
+        from effective
 
     ),
 
@@ -66,7 +67,7 @@ create or replace view adjustments as
 
     from steps
 
-    -- of several actions on one day, the last one counted stands for all
+    -- of several actions on one day, the last step holds all of them
     where step.valid_from < step.valid_to;
 
 comment on view adjustments is 'Cumulative price and split factors per symbol, as steps between ex-dates.';

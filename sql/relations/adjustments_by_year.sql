@@ -1,4 +1,4 @@
--- adjustments_by_year: adjustments, once for each year that a step has sessions in: what bars are joined with.
+-- adjustments_by_year: adjustments, once for each year that a step has sessions in, for joins with bars.
 -- grain: symbol, year, ex_date | year: 2000 stands for all years before it, too
 -- lens: since and as_of, as in bars_raw
 --

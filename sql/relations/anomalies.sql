@@ -1,9 +1,9 @@
--- anomalies: bars that are sound by the contract and still look wrong: for a person to look at.
--- grain: symbol, date, anomaly | value: what was measured, in the unit that detail names
+-- anomalies: bars that keep the contract and still look wrong; a person should look at them.
+-- grain: symbol, date, anomaly | value: the measurement, in the unit that detail names
 -- zero volume; repeated bar: same prices and volume as the bar before; overnight move: the open against the close before,
 -- adjusted, by a factor of more than 1.5 (variable overnight_move) either way; high outlier, low outlier: beyond a factor
 -- of 1.5 (variable outlier) of the bar's own open and close and of the highs or lows on both sides
--- allows look-ahead: it holds a bar against the one after it
+-- allows look-ahead: it compares a bar with the next one
 create or replace view anomalies as
 
     with
@@ -34,7 +34,7 @@ create or replace view anomalies as
 
     ),
 
-    findings as (
+    anomalies as (
 
         select
             symbol,
@@ -106,13 +106,6 @@ create or replace view anomalies as
 
     )
 
-    select
-        symbol,
-        date,
-        anomaly,
-        value,
-        detail
+    select * from anomalies;
 
-    from findings;
-
-comment on view anomalies is 'Zero volume, repeated bars, overnight moves, highs and lows far from what is beside them.';
+comment on view anomalies is 'Zero volume, repeated bars, overnight moves, highs and lows far from their neighbours.';

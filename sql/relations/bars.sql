@@ -1,4 +1,4 @@
--- bars: the daily bars that indicators read: adjusted for splits, stock and cash dividends and spin-offs.
+-- bars: daily bars adjusted for splits, stock and cash dividends and spin-offs; indicators read them.
 -- grain: symbol, timestamp | units: USD per share, shares | lens: since and as_of, as in bars_raw
 create or replace view bars as
 
@@ -23,4 +23,4 @@ create or replace view bars as
         and bars_raw.date >= adjustments.valid_from
         and bars_raw.date < adjustments.valid_to;
 
-comment on view bars is 'Daily bars, adjusted for splits, dividends and spin-offs; what indicators read.';
+comment on view bars is 'Daily bars, adjusted for splits, dividends and spin-offs; indicators read them.';

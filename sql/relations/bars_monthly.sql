@@ -39,7 +39,7 @@ create or replace view bars_monthly as
         volume,
         trade_count,
         is_final,
-        -- from the next weekday on it is another month
+        -- the next weekday lies in another month
         month(date + to_days(cast(case when isodow(date) >= 5 then 8 - isodow(date) else 1 end as integer))) <> month(date)
             or lead(date) over (partition by symbol order by timestamp) is not null as is_complete
 

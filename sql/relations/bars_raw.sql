@@ -1,6 +1,6 @@
 -- bars_raw: daily bars as traded, unadjusted, straight from the lake.
 -- grain: symbol, timestamp | units: USD per share, shares | timestamp: UTC, date: the New York session
--- lens: variable since hides (and does not read) older bars, variable as_of hides what came after that day's close
+-- lens: variable since hides (and does not read) older bars, variable as_of hides bars after that day's close
 create or replace view bars_raw as
 
     select

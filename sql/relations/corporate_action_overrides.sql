@@ -1,4 +1,4 @@
--- corporate_action_overrides: where the vendor's word was replaced or dropped, and why.
+-- corporate_action_overrides: actions whose vendor's word was replaced or dropped, with the reason.
 -- grain: id
 create or replace view corporate_action_overrides as
 

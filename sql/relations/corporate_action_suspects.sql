@@ -1,7 +1,7 @@
--- corporate_action_suspects: actions and price moves that do not fit each other: to be looked at by a person.
+-- corporate_action_suspects: actions and price moves that do not fit each other; a person should look at them.
 -- grain: symbol, date, suspicion | id: of the action, null where one seems to be missing
--- a stated split is held against the move from the close before to the open of its day; more than a factor of 1.6
--- between them is suspicious, as is a move of 1.8 or more that is near a whole ratio and has no action
+-- A stated split is compared with the move from the close before to the open of its day: more than a factor of 1.6
+-- between them is suspicious. So is a move of 1.8 or more that is near a whole ratio and has no action.
 -- allows look-ahead: it knows the last bar of each symbol
 create or replace view corporate_action_suspects as
 
@@ -77,7 +77,7 @@ create or replace view corporate_action_suspects as
 
     ),
 
-    findings as (
+    corporate_action_suspects as (
 
         select
             symbol,
@@ -157,13 +157,6 @@ create or replace view corporate_action_suspects as
 
     )
 
-    select
-        symbol,
-        date,
-        id,
-        suspicion,
-        detail
-
-    from findings;
+    select * from corporate_action_suspects;
 
 comment on view corporate_action_suspects is 'Corporate actions and overnight moves that do not fit each other.';

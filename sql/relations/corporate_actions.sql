@@ -1,7 +1,7 @@
--- corporate_actions: splits, dividends, renames, mergers …, one row each, with what they do to the prices before them.
+-- corporate_actions: splits, dividends, renames, mergers …, one row each, with their factors.
 -- grain: id | units: cash_amount USD per share (stock_dividend: new shares per share), rates in shares
--- factors multiply prices before ex_date; null: no effect yet, or not known | vendor_row: the vendor's row as it came
--- override: null, 'replace' or 'drop' | lens: variable as_of hides what came after that day
+-- factors multiply prices before ex_date; null: no effect yet, or not known | vendor_row: the vendor's row as sent
+-- override: null, 'replace' or 'drop' | lens: variable as_of hides later actions
 create or replace view corporate_actions as
 
     select

@@ -1,8 +1,8 @@
--- findings: what is stale or broken and can be fetched again: what `alchemiser-duck check` says and `repair` asks for.
--- grain: symbol, finding, first_session | first_session to last_session: what to ask the vendor for, both included
+-- findings: stale or broken bars that can be fetched again; `alchemiser-duck check` lists them, `repair` fetches them.
+-- grain: symbol, finding, first_session | first_session to last_session: the range to ask the vendor for, both included
 -- stale: sessions that should be there by now | vendor gap: sessions between two bars that no refresh has asked for since
 -- not finalised: a provisional bar older than the night after it | quarantined: a bar that was turned away lately
--- allows look-ahead: it knows what was repaired later
+-- allows look-ahead: it knows later repairs
 create or replace view findings as
 
     with
@@ -31,7 +31,7 @@ create or replace view findings as
 
     ),
 
-    asked as (
+    answered as (
 
         select
             outcome.symbol,
@@ -62,7 +62,7 @@ create or replace view findings as
 
     ),
 
-    found as (
+    findings as (
 
         select
             freshness.symbol,
@@ -94,12 +94,12 @@ create or replace view findings as
             and not exists (
                 select 1
 
-                from asked
+                from answered
 
-                where asked.symbol = gaps.symbol
-                    and asked.first_session <= gaps.first_session
-                    and asked.last_session >= gaps.last_session
-                    and asked.started_at::date > gaps.last_session
+                where answered.symbol = gaps.symbol
+                    and answered.first_session <= gaps.first_session
+                    and answered.last_session >= gaps.last_session
+                    and answered.started_at::date > gaps.last_session
             )
 
         union all
@@ -141,13 +141,6 @@ create or replace view findings as
 
     )
 
-    select
-        symbol,
-        finding,
-        first_session,
-        last_session,
-        detail
+    select * from findings;
 
-    from found;
-
-comment on view findings is 'What is stale or broken and can be fetched again, symbol by symbol.';
+comment on view findings is 'Stale or broken bars that can be fetched again, symbol by symbol.';

@@ -1,4 +1,4 @@
--- freshness: how far each symbol is behind what the schedules should have delivered by now.
+-- freshness: sessions that each symbol is behind the schedules by now.
 -- grain: symbol | sessions_behind: sessions after last_date up to expected_session, 0 where nothing is missing
 -- status: fresh, stale, or ended (renamed, merged, removed: no bar is expected any more)
 -- A session is expected 5 minutes after the post-close refresh can have stored it: that runs at 16:05 New York, on early

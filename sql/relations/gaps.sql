@@ -1,5 +1,5 @@
 -- gaps: runs of sessions without a bar, symbol by symbol.
--- grain: symbol, first_session | sessions: how many lie from first_session to last_session, both included
+-- grain: symbol, first_session | sessions: their count from first_session to last_session, both included
 -- kind: vendor gap (between two bars), before listing (from the first session stored of any symbol on), after delisting
 -- (the symbol was renamed, merged or removed), not delivered (after the last bar: see freshness)
 -- allows look-ahead: it knows the first and the last bar of each symbol

@@ -1,4 +1,4 @@
--- refresh_runs: what each refresh did, newest first; the audit trail.
+-- refresh_runs: the effect of each refresh, newest first; the audit trail.
 -- grain: run_id | date: of started_at, UTC; a condition on it leaves the other days' objects unread
 -- outcomes: one entry per symbol, unnest it for details
 create or replace view refresh_runs as
@@ -37,4 +37,4 @@ create or replace view refresh_runs as
 
     order by started_at desc;
 
-comment on view refresh_runs is 'What each refresh did: counts, outcomes per symbol, quarantined bars.';
+comment on view refresh_runs is 'The effect of each refresh: counts, outcomes per symbol, quarantined bars.';

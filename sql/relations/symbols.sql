@@ -1,5 +1,5 @@
--- symbols: what is stored of each symbol, and what became of it.
--- grain: symbol | seen through the lens: since and as_of narrow what is counted
+-- symbols: the stored bars of each symbol, and its end if it has one.
+-- grain: symbol | lens: since and as_of narrow the bars that are counted
 -- ended_by: the newest rename, merger, redemption or removal; successor: the symbol that shares turned into, if any
 -- allows look-ahead: it knows how each symbol ends
 create or replace view symbols as
@@ -55,4 +55,4 @@ create or replace view symbols as
 
     left join endings using (symbol);
 
-comment on view symbols is 'What is stored of each symbol: first and last session, bars; renames, mergers, removals.';
+comment on view symbols is 'Stored bars of each symbol: first and last session, count; renames, mergers, removals.';
