@@ -87,17 +87,11 @@ def sandbox(*, now: datetime | None = None, original_dates: bool = False) -> Ite
     Raises:
         SettingsError: moto is not installed.
     """
-    try:
-        from moto.server import ThreadedMotoServer
-    except ImportError as problem:
-        raise SettingsError("the sandbox needs moto: pip install 'alchemiser-duck[sandbox]'") from problem
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    at = now or calendar.utc_now()
-    last = calendar.last_complete_session(at, timedelta())
+    storage = _storage()
+    last = calendar.last_complete_session(now or calendar.utc_now(), timedelta())
     data = real_data.load(None if original_dates else last)
     sessions = [session for bars in data.bars.values() for session in bars]
     alpaca = AlpacaServer(data, (lambda: now) if now else calendar.utc_now)
-    storage = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     alpaca.start()
     storage.start()
     try:
@@ -116,6 +110,15 @@ def sandbox(*, now: datetime | None = None, original_dates: bool = False) -> Ite
     finally:
         storage.stop()
         alpaca.stop()
+
+
+def _storage() -> Any:
+    try:
+        from moto.server import ThreadedMotoServer
+    except ImportError as problem:
+        raise SettingsError("the sandbox needs moto: pip install 'alchemiser-duck[sandbox]'") from problem
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    return ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Killed anywhere, overtaken by others, read while written: nothing lost, nothing twice, nothing wrong."""
+"""Refreshes that are killed or overtaken lose nothing and store nothing twice."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ START = date(2024, 1, 1)
 
 
 def environment(box: Sandbox, settings: Settings) -> dict[str, str]:
-    """What a refresh in a process of its own needs."""
+    """Return the variables of a refresh in a process of its own."""
     own = {
         "MARKET_DATA_BUCKET": settings.market_data_bucket,
         "AWS_ENDPOINT_URL_S3": str(settings.endpoint_url),
@@ -56,7 +56,10 @@ def served_closes(alpaca: AlpacaServer, symbol: str) -> dict[date, float]:
 def test_killed_at_any_request_the_next_run_completes_the_job(
     box: Sandbox, make_settings: Callable[..., Settings], moment: str
 ) -> None:
-    """The process gets SIGKILL before, or just after, each S3 request in turn; then the refresh is run again."""
+    """SIGKILL comes before, or just after, each S3 request in turn.
+
+    Then the refresh is run again.
+    """
     complete = served_closes(box.alpaca, "AAPL")
     index = killed = 0
     while True:
@@ -100,7 +103,10 @@ def test_killed_at_any_request_the_next_run_completes_the_job(
 
 
 def test_two_refreshers_at_once_lose_nothing(box: Sandbox, make_settings: Callable[..., Settings]) -> None:
-    """Twenty times, two refreshes of different symbols start together on the same partitions."""
+    """Twenty times, two refreshes start together on the same partitions.
+
+    Their symbols differ.
+    """
     bucket = make_settings().bucket
     for turn in range(20):
         settings = make_settings(MARKET_DATA_BUCKET=f"{bucket}/turn-{turn}")
@@ -119,7 +125,7 @@ def test_two_refreshers_at_once_lose_nothing(box: Sandbox, make_settings: Callab
 
 
 def test_two_processes_at_once_lose_nothing(box: Sandbox, make_settings: Callable[..., Settings]) -> None:
-    """The same with real processes of the command line."""
+    """Two processes of the command line start together."""
     settings = make_settings()
     started = [
         subprocess.Popen(refresh_command([symbol]), env=environment(box, settings), stdout=subprocess.DEVNULL)
@@ -132,7 +138,7 @@ def test_two_processes_at_once_lose_nothing(box: Sandbox, make_settings: Callabl
 
 
 def test_reads_are_right_while_partitions_are_rewritten(settings: Settings) -> None:
-    """A writer replaces two partitions without pause; every read sees whole partitions, and none fails."""
+    """Reads see whole partitions while a writer replaces two without pause."""
     days = calendar.sessions(date(2024, 1, 2), date(2025, 7, 15))
     symbols = [f"S{chr(65 + i // 26)}{chr(65 + i % 26)}" for i in range(60)]
     store = MarketDataStore(settings)

@@ -1,4 +1,4 @@
-"""Fetches on demand: what is missing, once per symbol and cooldown, however many ask and whoever dies meanwhile."""
+"""Fetches on demand bring missing bars once per symbol and cooldown."""
 
 import json
 import os
@@ -51,13 +51,13 @@ def lease_of(settings: Settings, symbol: str) -> dict[str, str]:
 
 
 def test_what_is_missing_is_fetched_and_nothing_else(settings: Settings, alpaca: AlpacaServer) -> None:
-    """A new symbol comes with its history, one that is behind from its last bar on, a fresh one not at all."""
+    """New symbols come whole, late ones in part, fresh ones never."""
     refresh = DataRefreshService(settings)
     refresh.overnight(["IBM"], now=datetime(2025, 7, 12, 8, tzinfo=UTC))
     refresh.overnight(["FB"], now=MORNING)
     alpaca.requests.clear()
     report = service(settings).request(["AAPL", "IBM", "FB", "AAPL"], "test", now=MORNING)
-    outcomes = {one.symbol: (one.status, one.bars) for one in report.outcomes}
+    outcomes = {outcome.symbol: (outcome.status, outcome.bars) for outcome in report.outcomes}
     assert outcomes == {
         "AAPL": ("fetched", MarketDataStore(settings).get_metadata("AAPL").bars),
         "IBM": ("fetched", 2),
@@ -91,7 +91,7 @@ def test_symbols_of_one_request_are_one_refresh(settings: Settings, alpaca: Alpa
 
 
 def test_requests_that_wait_for_each_other_become_one_refresh(settings: Settings, alpaca: AlpacaServer) -> None:
-    """While one is fetched, others come in from several threads: they are answered together."""
+    """Requests that come in during a fetch are answered together."""
     shared = service(settings)
     alpaca.faults.append(Fault("hang", seconds=1.5, symbol="GOOG"))
     reports = {}
@@ -103,20 +103,20 @@ def test_requests_that_wait_for_each_other_become_one_refresh(settings: Settings
     threads[0].start()
     while not bar_requests(alpaca):
         threading.Event().wait(0.01)
-    asked: list[tuple[str, list[str]]] = [("b", ["AAPL"]), ("c", ["IBM", "AAPL"]), ("d", ["FB"]), ("e", ["AAPL"])]
-    threads += [threading.Thread(target=ask, args=pair) for pair in asked]
+    requests: list[tuple[str, list[str]]] = [("b", ["AAPL"]), ("c", ["IBM", "AAPL"]), ("d", ["FB"]), ("e", ["AAPL"])]
+    threads += [threading.Thread(target=ask, args=pair) for pair in requests]
     for thread in threads[1:]:
         thread.start()
     for thread in threads:
         thread.join()
-    statuses = Counter(one.status for name in "bcde" for one in reports[name].outcomes)
+    statuses = Counter(outcome.status for name in "bcde" for outcome in reports[name].outcomes)
     assert statuses == {"fetched": 3, "deduplicated": 2}
     runs = CachedMarketDataAdapter(settings).sql("select symbols from refresh_runs order by symbols").fetchall()
     assert runs == [(1,), (3,)]
 
 
 def test_twenty_processes_fetch_once(box: Sandbox, settings: Settings) -> None:
-    """Twenty processes at once, their clocks up to a minute apart."""
+    """Twenty processes start at once, their clocks up to a minute apart."""
     own = {"MARKET_DATA_BUCKET": settings.market_data_bucket}
     racers = [
         subprocess.Popen(
@@ -148,20 +148,23 @@ def test_many_requesters_take_one_lease_after_it_expired(settings: Settings) -> 
     takeover = MORNING + WORKING + CLOCK_SKEW
     barrier, taken = threading.Barrier(len(leases)), []
 
-    def take(one: FetchLeases) -> None:
+    def take(requester: FetchLeases) -> None:
         barrier.wait()
-        taken.append(one.take("AAPL", "lives", takeover, WORKING))
+        taken.append(requester.take("AAPL", "lives", takeover, WORKING))
 
-    threads = [threading.Thread(target=take, args=(one,)) for one in leases]
+    threads = [threading.Thread(target=take, args=(requester,)) for requester in leases]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sum(isinstance(one, Lease) for one in taken) == 1
+    assert sum(isinstance(lease, Lease) for lease in taken) == 1
 
 
 def test_a_holder_that_died_is_taken_over_from_not_before(settings: Settings, alpaca: AlpacaServer) -> None:
-    """Killed while it fetched; a clock that is a minute ahead must not take over from a holder that lives."""
+    """A lease is taken over when its holder must be dead.
+
+    A clock that is a minute ahead must not take over from a holder that lives.
+    """
     FetchLeases(S3Objects(settings)).take("AAPL", "dies", MORNING, WORKING)
     ahead = MORNING + WORKING + timedelta(seconds=59)
     assert service(settings).request(["AAPL"], "b", now=ahead).outcomes[0].status == "deduplicated"
@@ -204,7 +207,10 @@ def test_an_unreadable_lease_has_expired(settings: Settings) -> None:
 def test_an_answer_that_was_lost_does_not_lock_its_owner_out(
     proxy: S3Proxy, make_settings: Callable[..., Settings]
 ) -> None:
-    """The PUT arrives, its answer does not; boto3 tries again and is refused by our own lease."""
+    """The PUT arrives, its answer does not.
+
+    boto3 tries again and is refused by our own lease.
+    """
     settings = make_settings(AWS_ENDPOINT_URL_S3=proxy.url)
     lost = iter([True])
     proxy.after = lambda _, exchange: exchange.method == "PUT" and next(lost, False)
@@ -245,7 +251,10 @@ def test_the_adapter_fills_an_empty_lake(settings: Settings) -> None:
 
 
 def test_a_request_that_breaks_off_leaves_nobody_waiting(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error of ours in the middle: whoever was in the same batch is answered, and the lease ends by itself."""
+    """An error of ours answers the whole batch.
+
+    The lease ends by itself.
+    """
     asking = service(settings)
     monkeypatch.setattr(asking, "_fetch", lambda symbols, now: 1 / 0)
     other = _Request(["AAPL"], "waits", MORNING)

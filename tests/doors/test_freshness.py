@@ -1,4 +1,4 @@
-"""Freshness and quality: behind what the schedules should have delivered, gaps, anomalies, check and repair."""
+"""Freshness, gaps, anomalies, check and repair."""
 
 import json
 import re
@@ -25,7 +25,7 @@ def new_york(text: str) -> datetime:
 
 
 def fill(settings: Settings, days: dict[str, list[date]], *, is_final: bool = True) -> None:
-    """A lake with these sessions of each symbol, and the calendar."""
+    """Store these sessions of each symbol, and the calendar."""
     store = MarketDataStore(settings)
     for symbol, sessions in days.items():
         store.write_bars(bar_table(bar_rows(symbol, sessions, is_final=is_final)))
@@ -195,8 +195,8 @@ def test_anomalies_name_the_bars_that_look_wrong(settings: Settings) -> None:
     fill(settings, {})
     MarketDataStore(settings).write_bars(bar_table(rows))
     adapter = CachedMarketDataAdapter(settings, clock=lambda: MORNING)
-    found = adapter.sql("select date, anomaly, round(value, 3) from anomalies order by date").fetchall()
-    assert found == [
+    anomalies = adapter.sql("select date, anomaly, round(value, 3) from anomalies order by date").fetchall()
+    assert anomalies == [
         (days[2], "zero volume", 0.0),
         (days[4], "repeated bar", 1003.0),
         (days[6], "low outlier", round(20 / 104, 3)),
@@ -221,7 +221,10 @@ def test_a_split_is_no_anomaly(settings: Settings) -> None:
 def test_findings_are_repaired_by_fetching_just_them(
     make_settings: Callable[..., Settings], alpaca: AlpacaServer
 ) -> None:
-    """Late, full of holes, provisional and quarantined: repair asks for exactly these days, and all is well."""
+    """Repair asks for exactly the days of the findings.
+
+    Late, full of holes, provisional and quarantined: afterwards all is well.
+    """
     settings = make_settings(ALCHEMISER_SYMBOLS="")
     elsewhere = make_settings(MARKET_DATA_BUCKET=f"{settings.bucket}/clean")
     DataRefreshService(elsewhere).overnight(["AAPL", "IBM"], START, now=MORNING)
@@ -238,8 +241,8 @@ def test_findings_are_repaired_by_fetching_just_them(
     service.fetch(["AAPL"], bad, bad, now=MORNING)
     validator = DataFreshnessValidator(settings)
     later = MORNING + timedelta(hours=1)
-    found = validator.findings(now=later)
-    assert [(one.symbol, one.finding, one.first_session, one.last_session) for one in found] == [
+    issues = validator.findings(now=later)
+    assert [(issue.symbol, issue.finding, issue.first_session, issue.last_session) for issue in issues] == [
         ("AAPL", "vendor gap", sessions[20], sessions[21]),
         ("AAPL", "quarantined", bad, bad),
         ("AAPL", "stale", TUESDAY, TUESDAY),
@@ -247,12 +250,12 @@ def test_findings_are_repaired_by_fetching_just_them(
     ]
     alpaca.restate("AAPL", bad, h=good["h"])
     alpaca.requests.clear()
-    reports = service.repair(found, now=later)
-    asked = [
+    reports = service.repair(issues, now=later)
+    requests = [
         (query["symbols"], query["start"][:10], query["end"][:10]) for path, query in alpaca.requests if "bars" in path
     ]
-    days = [(one.symbol, str(one.first_session), str(one.last_session)) for one in found]
-    assert sorted(asked) == sorted(days)
+    days = [(issue.symbol, str(issue.first_session), str(issue.last_session)) for issue in issues]
+    assert sorted(requests) == sorted(days)
     assert len(reports) == 4
     assert validator.findings(now=later + timedelta(minutes=1)) == []
     assert MarketDataStore(settings).read_bars().equals(clean)
@@ -303,4 +306,4 @@ def test_a_repair_that_fails_says_so(settings: Settings, alpaca: AlpacaServer) -
     reports = service.repair(validator.findings(["AAPL"], now=MORNING), now=MORNING)
     assert [report.status for report in reports] == ["failed"]
     alpaca.faults.clear()
-    assert [one.finding for one in validator.findings(["AAPL"], now=MORNING)] == ["stale"]
+    assert [issue.finding for issue in validator.findings(["AAPL"], now=MORNING)] == ["stale"]

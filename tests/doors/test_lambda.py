@@ -1,4 +1,4 @@
-"""The Lambda handler: every event it takes and answer it gives; S3, EventBridge, Secrets Manager on the wire."""
+"""The Lambda handler takes every event and answers it, on the wire."""
 
 import json
 import os
@@ -25,7 +25,7 @@ OVERNIGHT = "2025-07-16T04:00:00Z"
 
 @dataclass
 class Context:
-    """What Lambda tells a function about its invocation."""
+    """The context of an invocation."""
 
     aws_request_id: str = "request-1"
     remaining: Callable[[], int] = lambda: 900_000
@@ -36,7 +36,7 @@ class Context:
 
 @pytest.fixture
 def lake(box: Sandbox, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """The environment of a deployed function: all AWS services are moto's."""
+    """Set up the environment of a deployed function; moto is AWS."""
     own = {"MARKET_DATA_BUCKET": settings.market_data_bucket, "ALCHEMISER_SYMBOLS": "AAPL,IBM"}
     variables = box.environment | own | {"AWS_ENDPOINT_URL": box.s3_url, "ALPACA_REQUESTS_PER_MINUTE": "100000"}
     for name, value in variables.items():
@@ -47,7 +47,10 @@ def lake(box: Sandbox, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> S
 
 @pytest.fixture
 def published(lake: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[dict[str, Any]]]]:
-    """The bus, with a queue behind it: what was published since the last call."""
+    """Return a function that receives the events published since its last call.
+
+    A queue is the target of the bus.
+    """
     events, queues = boto3.client("events"), boto3.client("sqs")
     name = f"bus-{lake.bucket}"
     events.create_event_bus(Name=name)
@@ -104,7 +107,7 @@ def test_an_event_delivered_twice_changes_nothing(lake: Settings) -> None:
 
 
 def test_schedules_that_overlap_lose_nothing(lake: Settings, make_settings: Callable[..., Settings]) -> None:
-    """Both at once, each delivered three times: the lake is what one of them after the other makes of it."""
+    """Both schedules at once, three times each, act like one after another."""
     nights = [overnight(time="2025-07-16T04:00:00Z")] * 3
     events = [*nights, *[{"mode": "post_close", "time": "2025-07-15T20:20:00Z"}] * 3]
     with ThreadPoolExecutor(len(events)) as pool:
@@ -130,7 +133,7 @@ def test_a_holiday_has_nothing_to_do(lake: Settings) -> None:
 
 
 def test_post_close_does_not_wait_beyond_the_deadline(lake: Settings) -> None:
-    """The bar is complete in an hour by the clock; Lambda ends earlier."""
+    """The bar is complete in an hour; Lambda ends earlier."""
     now = datetime.now(UTC)
     coming = next(
         day
@@ -195,9 +198,12 @@ def test_a_fetch_request_is_answered_symbol_by_symbol(
     event = {"detail-type": "MarketDataFetchRequested", "source": "strategies", "time": OVERNIGHT, "detail": detail}
     code, body = invoke(event)
     assert (code, body["correlation_id"]) == (200, "trace-9")
-    assert [(one["symbol"], one["status"]) for one in body["outcomes"]] == [("AAPL", "fetched"), ("FB", "fetched")]
+    assert [(outcome["symbol"], outcome["status"]) for outcome in body["outcomes"]] == [
+        ("AAPL", "fetched"),
+        ("FB", "fetched"),
+    ]
     code, body = invoke(event)
-    assert [one["status"] for one in body["outcomes"]] == ["deduplicated", "deduplicated"]
+    assert [outcome["status"] for outcome in body["outcomes"]] == ["deduplicated", "deduplicated"]
     assert [event["detail-type"] for event in published()] == ["MarketDataFetchCompleted"] * 2
     alpaca.faults.append(Fault("status", times=99, status=403, symbol="GOOG"))
     code, body = invoke(event | {"detail": {"symbols": ["GOOG", "AAPL"]}})
@@ -208,7 +214,10 @@ def test_a_fetch_request_is_answered_symbol_by_symbol(
 
 
 def test_a_deadline_stops_cleanly_and_names_what_is_left(lake: Settings, alpaca: AlpacaServer) -> None:
-    """Batches of one symbol each; after two of them time is up. Running again completes the job."""
+    """Time is up after two batches of one symbol each.
+
+    Running again completes the job.
+    """
     answers = iter([900_000, 900_000])
     symbols = ["AAPL", "FB", "GOOG", "IBM"]
     from alchemiser_duck.ingest import source as alpaca_source
@@ -271,7 +280,10 @@ def test_an_event_that_cannot_be_published_makes_a_success_partial(
 
 
 def test_a_cold_start_answers_too(lake: Settings, box: Sandbox) -> None:
-    """A fresh process with nothing but a function's environment, and no home to write to; its log is JSON."""
+    """A fresh process needs a function's environment and no home.
+
+    Its log is JSON.
+    """
     code = (
         "import json, sys; from alchemiser_duck.lambda_handler import handler; "
         "answer = handler(json.loads(sys.argv[1]), None); print('ANSWER', answer['statusCode'], answer['body'])"
@@ -293,7 +305,10 @@ def test_a_cold_start_answers_too(lake: Settings, box: Sandbox) -> None:
 
 
 def simulate(lake: Settings, alpaca: AlpacaServer, first: date, last: date) -> None:
-    """Every day's schedules at their times, some twice, some during an outage of the vendor."""
+    """Run every day's schedules at their times.
+
+    Some come twice, some during an outage of the vendor.
+    """
     day = first
     while day <= last:
         night = datetime(day.year, day.month, day.day, 4, tzinfo=UTC)
@@ -337,8 +352,11 @@ def test_simulated_days_equal_a_clean_backfill(
     )
     assert MarketDataStore(lake).read_bars().equals(MarketDataStore(clean).read_bars())
     query = "select * exclude (first_seen) from corporate_actions order by id"
-    actions = [CachedMarketDataAdapter(one, clock=lambda: _night(last)).sql(query).fetchall() for one in (lake, clean)]
-    assert actions[0] == actions[1]
+    actions, expected = (
+        CachedMarketDataAdapter(settings, clock=lambda: _night(last)).sql(query).fetchall()
+        for settings in (lake, clean)
+    )
+    assert actions == expected
 
 
 def _night(day: date) -> datetime:

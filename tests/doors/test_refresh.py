@@ -1,4 +1,4 @@
-"""What a refresh promises: exactly what the vendor served, only complete bars, and a report that tells the truth."""
+"""A refresh stores exactly the vendor's complete bars, and reports truly."""
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
@@ -156,10 +156,10 @@ def test_a_start_after_the_last_session_is_refused(settings: Settings) -> None:
 def test_the_report_tells_no_data_failed_and_quarantined(settings: Settings, alpaca: AlpacaServer) -> None:
     alpaca.restate("IBM", date(2025, 3, 4), c=-5.0)
     alpaca.faults = [Fault("status", times=99, status=500, symbol="FB")]
-    wanted = ["AAPL", "IBM", "ZZZZ", "3USL"]
-    report = service(settings).overnight(wanted, START, now=MORNING)
+    symbols = ["AAPL", "IBM", "ZZZZ", "3USL"]
+    report = service(settings).overnight(symbols, START, now=MORNING)
     by_symbol = {outcome.symbol: outcome for outcome in report.outcomes}
-    assert list(by_symbol) == wanted
+    assert list(by_symbol) == symbols
     assert by_symbol["AAPL"].status == "ok"
     assert by_symbol["ZZZZ"].status == "no_data"
     assert by_symbol["3USL"].status == "failed"
@@ -188,7 +188,7 @@ def test_the_unfinished_bar_of_today_is_never_stored(settings: Settings, alpaca:
 
 
 def test_a_bar_that_comes_uncalled_for_is_set_aside_and_reported(settings: Settings, alpaca: AlpacaServer) -> None:
-    """A server that ignores `end` sends today's half-formed bar: it is reported, not stored."""
+    """A server that ignores `end` sends today's half-formed bar."""
     noon = CLOSE - timedelta(hours=4)
     alpaca.clock = lambda: noon
     alpaca.ignore_end = True
@@ -203,7 +203,10 @@ def test_a_bar_that_comes_uncalled_for_is_set_aside_and_reported(settings: Setti
 def test_post_close_adds_today_in_four_requests(
     make_settings: Callable[..., Settings], proxy: S3Proxy, alpaca: AlpacaServer
 ) -> None:
-    """The partition and the corporate actions are read, the partition and the run's record written."""
+    """The partition and the actions are read; two objects are written.
+
+    They are the partition and the run's record.
+    """
     settings = make_settings(AWS_ENDPOINT_URL_S3=proxy.url)
     service(settings).overnight(["AAPL", "IBM", "GOOG"], START, now=CLOSE - timedelta(hours=5))
     now = CLOSE + timedelta(minutes=16)
@@ -253,7 +256,10 @@ def test_post_close_into_an_empty_lake_stays_within_four_requests(
 
 
 def test_overnight_finalises_the_provisional_bar(settings: Settings, alpaca: AlpacaServer) -> None:
-    """At 16:16 the close is right and the volume still grows; at night the bar is replaced and counted as finalised."""
+    """The night replaces a provisional bar and counts it as finalised.
+
+    At 16:16 its close is right and its volume still grows.
+    """
     now = CLOSE + timedelta(minutes=16)
     alpaca.clock = lambda: now
     service(settings).post_close(["AAPL"], now=now)

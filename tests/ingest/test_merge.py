@@ -1,4 +1,4 @@
-"""What a merge promises: sound bars only, each session once, nothing lost, and honest counts."""
+"""A merge keeps sound bars, each session once, and counts honestly."""
 
 import math
 from datetime import UTC, date, datetime, timedelta
@@ -50,7 +50,7 @@ def test_check_quarantines_a_bar_that_breaks_the_contract_and_keeps_the_rest(
 
 
 def test_check_accepts_what_is_odd_but_sound() -> None:
-    """Zero volume, a flat bar, a price of 1e-4 or 1e6, no vwap: all happen."""
+    """Zero volume, a flat bar, 1e-4, 1e6, no vwap: all happen."""
     rows = [
         bar_rows("ZERO", [DAY])[0] | {"volume": 0},
         bar_rows("FLAT", [DAY])[0] | {"open": 5.0, "high": 5.0, "low": 5.0, "close": 5.0},
@@ -143,7 +143,10 @@ def batches(draw: st.DrawFn) -> list[list[dict[str, Any]]]:
 @settings(max_examples=60, deadline=None)
 @given(batches())
 def test_merging_batches_equals_a_plain_dictionary(groups: list[list[dict[str, Any]]]) -> None:
-    """Any batches in any order give what a dictionary by symbol and session gives, sorted, and the counts add up."""
+    """Any batches in any order equal a dictionary by symbol and session.
+
+    Sorted, and the counts add up.
+    """
     expected: dict[tuple[str, date], dict[str, Any]] = {}
     stored: pa.Table | None = None
     for group in groups:
@@ -162,10 +165,10 @@ def test_merging_batches_equals_a_plain_dictionary(groups: list[list[dict[str, A
         stored = merged.bars
     assert stored is not None
     assert stored.schema.equals(BAR_SCHEMA)
-    got = [
+    merged_rows = [
         {name: row[name] for name in (*VALUES, "is_final")} | {"key": (row["symbol"], row["date"])}
         for row in stored.to_pylist()
     ]
-    assert got == [
+    assert merged_rows == [
         {name: expected[key][name] for name in (*VALUES, "is_final")} | {"key": key} for key in sorted(expected)
     ]

@@ -1,4 +1,4 @@
-"""What the Alpaca source promises: every page once, bounded waits, clear refusals, nothing malformed passed on."""
+"""The Alpaca source brings every page once, in bounded time."""
 
 import time
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def served(alpaca: AlpacaServer, symbol: str) -> list[tuple[str, float, int]]:
     return [(row["t"], row["c"], row["v"]) for row in rows]
 
 
-def got(table: pa.Table, symbol: str) -> list[tuple[str, float, int]]:
+def fetched(table: pa.Table, symbol: str) -> list[tuple[str, float, int]]:
     rows = [row for row in table.to_pylist() if row["symbol"] == symbol]
     return [(row["timestamp"].strftime("%Y-%m-%dT%H:%M:%SZ"), row["close"], row["volume"]) for row in rows]
 
@@ -53,12 +53,15 @@ def test_every_bar_arrives_once_however_pages_cut_the_symbols(
     answer = fetch(quick(settings), ["AAPL", "FB", "IBM"])
     assert answer.bars.schema.equals(FETCHED_SCHEMA)
     for symbol in ("AAPL", "FB", "IBM"):
-        assert got(answer.bars, symbol) == served(alpaca, symbol)
+        assert fetched(answer.bars, symbol) == served(alpaca, symbol)
     assert not answer.failed
 
 
 def test_requests_say_all_that_matters(settings: Settings, alpaca: AlpacaServer) -> None:
-    """Feed, adjustment, both ends with their offset, the largest page: nothing is left to a default of the vendor's."""
+    """No default of the vendor's decides: everything is in the request.
+
+    Feed, adjustment, both ends with their offset, the largest page.
+    """
     fetch(quick(settings), ["AAPL"])
     path, query = alpaca.requests[0]
     assert path == "/v2/stocks/bars"
@@ -99,7 +102,7 @@ def test_a_passing_fault_costs_retries_and_no_bar(
     expected = sum(fault.times for fault in faults) + 1
     source = quick(settings)
     answer = fetch(source, ["AAPL"])
-    assert got(answer.bars, "AAPL") == served(alpaca, "AAPL")
+    assert fetched(answer.bars, "AAPL") == served(alpaca, "AAPL")
     assert source.requests == expected == len(alpaca.requests)
 
 
@@ -112,7 +115,7 @@ def test_a_fault_on_a_later_page_costs_that_page_alone(settings: Settings, alpac
     source = quick(settings)
     answer = fetch(source, ["AAPL"])
     assert source.requests == pages + 1
-    assert got(answer.bars, "AAPL") == served(alpaca, "AAPL")
+    assert fetched(answer.bars, "AAPL") == served(alpaca, "AAPL")
 
 
 def test_a_silent_server_is_given_up_in_bounded_time(settings: Settings, alpaca: AlpacaServer) -> None:
@@ -128,15 +131,15 @@ def test_one_failing_batch_never_loses_the_others(settings: Settings, alpaca: Al
     alpaca.faults = [Fault("status", times=99, status=500, symbol="FB")]
     answer = fetch(quick(settings, attempts=2), ["AAPL", "FB", "IBM"], sessions=40_000)
     assert set(answer.failed) == {"FB"}
-    assert got(answer.bars, "AAPL") == served(alpaca, "AAPL")
-    assert got(answer.bars, "IBM") == served(alpaca, "IBM")
+    assert fetched(answer.bars, "AAPL") == served(alpaca, "AAPL")
+    assert fetched(answer.bars, "IBM") == served(alpaca, "IBM")
 
 
 def test_malformed_symbols_are_peeled_off_and_named(settings: Settings, alpaca: AlpacaServer) -> None:
     answer = fetch(quick(settings), ["AAPL", "3USL", "IBM", "BRK-B", "SAAB-B.ST"])
     assert set(answer.rejected) == {"3USL", "BRK-B", "SAAB-B.ST"}
     assert "invalid symbol: 3USL" in answer.rejected["3USL"]
-    assert got(answer.bars, "IBM") == served(alpaca, "IBM")
+    assert fetched(answer.bars, "IBM") == served(alpaca, "IBM")
     assert not answer.failed
 
 
@@ -173,8 +176,8 @@ def test_rows_that_are_no_bars_are_set_aside(settings: Settings, alpaca: AlpacaS
     answer = fetch(quick(settings), ["AAPL", "IBM"])
     assert len(answer.malformed) == 4
     assert {bar.symbol for bar in answer.malformed} == {"AAPL"}
-    assert len(got(answer.bars, "AAPL")) == len(served(alpaca, "AAPL")) - 4
-    assert got(answer.bars, "IBM") == served(alpaca, "IBM")
+    assert len(fetched(answer.bars, "AAPL")) == len(served(alpaca, "AAPL")) - 4
+    assert fetched(answer.bars, "IBM") == served(alpaca, "IBM")
 
 
 def test_wrong_keys_stop_at_once_without_showing_them(
@@ -198,7 +201,10 @@ def test_missing_keys_say_which(make_settings: Callable[..., Settings]) -> None:
 
 
 def test_the_plan_limits_requests(make_settings: Callable[..., Settings], alpaca: AlpacaServer) -> None:
-    """Two requests a minute: the third waits; seen by its not being there after a second."""
+    """At two requests a minute, the third waits.
+
+    It is seen by its not being there after a second.
+    """
     source = quick(make_settings(ALPACA_REQUESTS_PER_MINUTE="2"))
     source.latest_quote("AAPL")
     source.latest_quote("IBM")
@@ -207,14 +213,17 @@ def test_the_plan_limits_requests(make_settings: Callable[..., Settings], alpaca
 
 
 def test_the_token_bucket_of_the_server_is_survived(settings: Settings, alpaca: AlpacaServer) -> None:
-    """A server that refuses with 429 until its bucket refills gets fewer requests, not lost bars."""
+    """A server that refuses with 429 gets fewer requests, not lost bars.
+
+    It refuses until its bucket refills.
+    """
     alpaca.requests_per_minute = 600
     with alpaca._lock:
         alpaca._tokens = 1.0
     alpaca.page_rows = 30
     source = AlpacaSource(settings, attempts=8, first_wait_seconds=0.1)
     answer = fetch(source, ["AAPL"])
-    assert got(answer.bars, "AAPL") == served(alpaca, "AAPL")
+    assert fetched(answer.bars, "AAPL") == served(alpaca, "AAPL")
     assert source.requests > 5, "five pages, and at least one refusal"
 
 

@@ -1,4 +1,4 @@
-"""The symbols that SQL compares with its column `symbol` are read, and no other text."""
+"""Symbols are read from SQL, and no other text."""
 
 import pytest
 

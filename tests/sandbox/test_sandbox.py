@@ -1,4 +1,7 @@
-"""The stand-in answers what Alpaca was seen to answer, through alpaca-py's own clients where they can say it."""
+"""The stand-in answers as Alpaca was seen to answer.
+
+alpaca-py's own clients ask where they can.
+"""
 
 import json
 from collections.abc import Callable
@@ -132,7 +135,7 @@ def test_dates_are_shifted_session_by_session_and_prices_are_not(box: Sandbox) -
 
 
 def test_corporate_actions_move_with_their_bars(box: Sandbox) -> None:
-    """The price falls to about half on the day of a 2:1 split, wherever that day was moved."""
+    """The price halves on the day of a 2:1 split."""
     splits = box.alpaca.data.actions["forward_splits"]
     assert len(splits) == 2
     bars = box.alpaca.data.bars["AAPL"]
@@ -166,7 +169,10 @@ def test_corporate_actions_page_to_the_end_and_default_to_today(alpaca: AlpacaSe
 
 @pytest.mark.parametrize("adjustment", ["split", "dividend", "all"])
 def test_adjusted_bars_follow_alpaca_s_formulas(alpaca: AlpacaServer, adjustment: str) -> None:
-    """Two decimals, before the ex-date only; a dividend's factor is close on the ex-date / (that + amount)."""
+    """Prices have two decimals, and change before the ex-date only.
+
+    A dividend's factor is close on the ex-date / (that + amount).
+    """
     split = alpaca.data.actions["forward_splits"][-1]["ex_date"]
     dividend = alpaca.data.actions["cash_dividends"][2]  # AAPL's last
     raw = ask(alpaca, symbols="AAPL", start="2000-01-01", limit="10000").json()["bars"]["AAPL"]

@@ -1,4 +1,4 @@
-"""Symbols come out of files completely, without look-alikes, or as a located error."""
+"""Symbols come out of files completely, or as a located error."""
 
 import json
 import re
