@@ -148,7 +148,7 @@ class DataRefreshService:
         return [self.fetch(symbols, *span, now=now) for span, symbols in sorted(ranges.items())]
 
     def _run(self, request: RunRequest) -> RefreshReport:
-        return RefreshRun(self._settings, self._source, self._store.writer, request)()
+        return RefreshRun(self._settings, self._source, self._store, request)()
 
     def _universe(self, symbols: list[str] | None, stored: Callable[[], list[str]]) -> list[str]:
         named = symbols if symbols is not None else configured_symbols(self._settings)

@@ -94,10 +94,7 @@ class CryptoPair(BadParameter):
 
 
 class MalformedFile(UsageError):
-    """A file that symbols are read from is malformed.
-
-    The message begins with file:line:column.
-    """
+    """A file of symbols is malformed; the message begins with file:line:column."""
 
 
 class NotReadOnly(UsageError):
@@ -129,10 +126,7 @@ class StorageError(AlchemiserDuckError):
 
 
 class StorageUnavailable(StorageError):
-    """S3 cannot be reached or does not answer properly.
-
-    A retry may help.
-    """
+    """S3 cannot be reached or answers badly; a retry may help."""
 
 
 class StorageRefused(StorageError):
@@ -146,10 +140,7 @@ class WriteConflict(StorageError):
 
 
 class CorruptPartition(StorageError):
-    """A stored object is not a partition of ours.
-
-    It is left as it is.
-    """
+    """A stored object is no partition of ours; it stays untouched."""
 
     exit_code = ExitCode.BAD_DATA
 
@@ -167,10 +158,7 @@ class AlpacaError(AlchemiserDuckError):
 
 
 class AlpacaUnavailable(AlpacaError):
-    """Alpaca cannot be reached or does not answer properly.
-
-    A retry may help.
-    """
+    """Alpaca cannot be reached or answers badly; a retry may help."""
 
 
 class AlpacaRefused(AlpacaError):
@@ -180,10 +168,7 @@ class AlpacaRefused(AlpacaError):
 
 
 class BarNotComplete(AlpacaError):
-    """Today's bar cannot be complete yet.
-
-    The message says from when it can.
-    """
+    """Today's bar cannot be complete before the time in the message."""
 
 
 class NoQuote(AlpacaError):
@@ -191,10 +176,7 @@ class NoQuote(AlpacaError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return `; did you mean X?` for the nearest known name.
-
-    Empty where no name is near; case does not matter.
-    """
+    """Return `; did you mean X?` for the nearest name, or nothing."""
     originals = {other.upper(): other for other in sorted(known)}
     near = difflib.get_close_matches(name.upper(), originals, n=1, cutoff=0.6)
     return f"; did you mean {originals[near[0]]}?" if near else ""

@@ -35,10 +35,7 @@ def _xnys() -> "ExchangeCalendar":
 
 
 def sessions(first: date, last: date) -> list[date]:
-    """List the sessions from first to last, both included.
-
-    Empty where there is none.
-    """
+    """List the sessions from first to last, both included; maybe none."""
     known = _xnys().sessions
     return [stamp.date() for stamp in known[known.slice_indexer(first.isoformat(), last.isoformat())]]
 
@@ -100,10 +97,7 @@ def last_complete_session(now: datetime, delay: timedelta) -> date:
 
 
 def last_final_session(now: datetime, delay: timedelta) -> date:
-    """Return the newest session whose bar grows no more.
-
-    The feed has shown its extended hours, which end at 20:00 in New York.
-    """
+    """Return the newest session whose extended hours the feed has shown."""
     day = new_york_date(now - delay)
     if (now - delay).astimezone(NEW_YORK).time() < EXTENDED_CLOSE:
         day -= timedelta(days=1)

@@ -126,10 +126,7 @@ class FetchRequestService:
         return FetchReport(tuple(request.outcomes[symbol] for symbol in request.symbols))
 
     def _serve(self, batch: list[_Request]) -> None:
-        """Answer requests with one refresh.
-
-        The first to name a symbol asks for it.
-        """
+        """Answer requests with one refresh, asked for by each symbol's first."""
         for request in batch:  # should this break off, nobody waits for an answer that never comes
             request.outcomes = _all_failed(request.symbols, "the refresh that should have fetched it broke off")
         now = max(request.now for request in batch)

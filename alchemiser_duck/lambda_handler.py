@@ -70,10 +70,7 @@ class Job:
 
 
 def handler(event: Any, context: Any) -> dict[str, Any]:
-    """Do what an event asks for.
-
-    The module's text says which events and which answers there are.
-    """
+    """Do what an event asks for; see the module's text."""
     correlation_id = _correlation_id(event, context)
     logger.append_keys(correlation_id=correlation_id)
     logger.info("event received", extra={"event": event})
@@ -183,10 +180,7 @@ class _Services:
 
 @lru_cache(maxsize=1)
 def _services(settings: Settings) -> _Services:
-    """Keep the services while the container is warm.
-
-    What they have opened stays open.
-    """
+    """Keep the services, and all they opened, in a warm container."""
     session = DuckDBSession(settings)
     store = MarketDataStore(settings, session=session)
     refresh = DataRefreshService(settings, store=store)
@@ -232,10 +226,7 @@ def _body(report: RefreshReport) -> dict[str, Any]:
 
 
 def _stale_symbols(validator: DataFreshnessValidator, now: datetime) -> int | None:
-    """Count the symbols that are behind after this run.
-
-    None means that it cannot be said.
-    """
+    """Count the symbols that are behind; None means it is unknown."""
     try:
         freshness = validator.validate(now=now)
     except AlchemiserDuckError as problem:
@@ -247,10 +238,7 @@ def _stale_symbols(validator: DataFreshnessValidator, now: datetime) -> int | No
 
 
 def _answer(code: int, event: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Measure, log and publish the end of a run.
-
-    An event that cannot be published makes a success partial.
-    """
+    """Log and publish the end; a success without its event is partial."""
     _measure("Failures", int(code >= 500))
     _measure("Completed", int(code < 300))
     logger.info("run ended", extra={"status_code": code, "result": body})

@@ -10,11 +10,9 @@ import pyarrow as pa
 
 from alchemiser_duck.bars import require_timeframe
 from alchemiser_duck.errors import EmptyLake, UnknownSymbol
-from alchemiser_duck.ingest.action_store import CorporateActionStore
 from alchemiser_duck.ingest.lake_writer import LakeWriter
 from alchemiser_duck.ingest.merge import BAR_SCHEMA
 from alchemiser_duck.ingest.partitions import Partition, PartitionWrite, WriteReport
-from alchemiser_duck.lake.io_stats import Traffic
 from alchemiser_duck.query.literals import literal, literal_list
 from alchemiser_duck.query.session import DuckDBSession
 from alchemiser_duck.query.statement import Lens
@@ -33,24 +31,14 @@ class SymbolMetadata:
     bars: int
 
 
-class MarketDataStore:
+class MarketDataStore(LakeWriter):
     """Raw daily bars on S3: read, merge, conditional write."""
 
     def __init__(self, settings: Settings | None = None, *, session: DuckDBSession | None = None) -> None:
         """Settings come from the environment by default; readers may share the session."""
         self._settings = settings or Settings.from_environment()
         self._session = session or DuckDBSession(self._settings)
-        self.writer = LakeWriter(self._settings, self._session)
-
-    @property
-    def actions(self) -> CorporateActionStore:
-        """Return the store of corporate actions."""
-        return self.writer.actions
-
-    @property
-    def traffic(self) -> Traffic:
-        """Count requests and bytes so far; reads through DuckDB are not counted."""
-        return self.writer.traffic
+        super().__init__(self._settings, self._session)
 
     def write_bars(
         self, table: pa.Table, timeframe: str = "1Day", *, feed: str | None = None, run_id: str = "manual"
@@ -73,7 +61,7 @@ class MarketDataStore:
             CorruptPartition: a stored object is not a partition of ours.
         """
         require_timeframe(timeframe)
-        return self.writer.bars.write(table, timeframe, feed or self._settings.feed, run_id)
+        return self.bars.write(table, timeframe, feed or self._settings.feed, run_id)
 
     def drop(self, symbols: list[str], timeframe: str = "1Day") -> WriteReport:
         """Remove every bar of these symbols, partition by partition.
@@ -84,7 +72,7 @@ class MarketDataStore:
         require_timeframe(timeframe)
         if unknown := sorted(set(symbols) - set(self.list_symbols(timeframe))):
             raise UnknownSymbol(f"no bars of {', '.join(unknown)} in {self._settings.lake_url}: nothing was removed")
-        return self.writer.bars.drop(symbols, timeframe)
+        return self.bars.drop(symbols, timeframe)
 
     def read_bars(
         self,
@@ -112,12 +100,9 @@ class MarketDataStore:
         return table.select(BAR_SCHEMA.names).cast(BAR_SCHEMA)
 
     def partitions(self, timeframe: str = "1Day") -> list[Partition]:
-        """List the stored partitions, oldest first; empty without any.
-
-        One request per 1,000.
-        """
+        """List the stored partitions, oldest first, in one request per 1,000."""
         require_timeframe(timeframe)
-        return self.writer.bars.stored(timeframe)
+        return self.bars.stored(timeframe)
 
     def list_symbols(self, timeframe: str = "1Day") -> list[str]:
         """List every stored symbol, sorted; empty where nothing is stored."""
@@ -133,7 +118,7 @@ class MarketDataStore:
 
         One request per year, which a write to that year reuses.
         """
-        return self.writer.bars.recent_symbols(first, last)
+        return self.bars.recent_symbols(first, last)
 
     def require_feed(self, feed: str, timeframe: str = "1Day") -> None:
         """Make sure that bars of this feed may be written.
@@ -145,7 +130,7 @@ class MarketDataStore:
             StorageError: S3 does not answer as it should.
         """
         require_timeframe(timeframe)
-        self.writer.bars.require_feed(feed, timeframe)
+        self.bars.require_feed(feed, timeframe)
 
     def get_metadata(self, symbol: str, timeframe: str = "1Day") -> SymbolMetadata:
         """Return first and last session and number of bars of one symbol.
@@ -163,10 +148,7 @@ class MarketDataStore:
         return metadata
 
     def metadata_of(self, symbols: list[str], timeframe: str = "1Day") -> dict[str, SymbolMetadata]:
-        """Return the metadata of each symbol that has bars.
-
-        The others are left out.
-        """
+        """Return the metadata of those symbols that have bars."""
         require_timeframe(timeframe)
         if not symbols:
             return {}
@@ -178,11 +160,3 @@ class MarketDataStore:
             return {row[0]: SymbolMetadata(*row) for row in self._session.snapshot(query).fetchall()}
         except EmptyLake:
             return {}
-
-    def write_sessions(self, sessions: pa.Table) -> None:
-        """Store the exchange's sessions: one request, two where they changed."""
-        self.writer.write_sessions(sessions)
-
-    def append_run(self, key: str, record: pa.Table) -> None:
-        """Store the record of one run under its own key."""
-        self.writer.append_run(key, record)

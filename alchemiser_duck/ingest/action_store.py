@@ -105,10 +105,7 @@ class CorporateActionStore:
         self._objects.until_written(KEY, step)
 
     def with_factors(self, actions: pa.Table, ids: frozenset[str] | None = None) -> pa.Table:
-        """Compute factors of these ids from the stored bars.
-
-        None means all of them.
-        """
+        """Compute factors of these ids (None: all) from the stored bars."""
         is_due = pa.repeat(True, len(actions)) if ids is None else pc.is_in(actions["id"], pa.array(ids, pa.string()))
         due = actions.filter(is_due)
         if not due.num_rows:
@@ -121,10 +118,7 @@ class CorporateActionStore:
         return actions.cast(ACTION_SCHEMA)
 
     def count_suspects(self, merged: MergedActions, recent: date) -> int:
-        """Count suspects among touched actions and recent days.
-
-        Touched means added or changed by this merge; recent means from `recent` on.
-        """
+        """Count suspects among merged actions and days from `recent` on."""
         touched = merged.actions.filter(pc.is_in(merged.actions["id"], pa.array(merged.ids, pa.string())))
         days = touched["ex_date"].to_pylist()
         try:
@@ -162,10 +156,7 @@ class CorporateActionStore:
 
 
 def _due(merged: MergedActions, today: date) -> frozenset[str]:
-    """Return the ids that a quick run computes.
-
-    Actions of one symbol and day share a close, so they are computed together.
-    """
+    """Return the ids that a quick run computes, whole days together."""
     rows = merged.actions.select(["id", "symbol", "ex_date", "price_factor"]).to_pylist()
     days = {
         (row["symbol"], row["ex_date"])

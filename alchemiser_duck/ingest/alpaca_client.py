@@ -98,10 +98,7 @@ class AlpacaClient:
         raise AssertionError("unreachable")
 
     def _client(self) -> "StockHistoricalDataClient":
-        """Return this thread's client.
-
-        requests does not promise that a session may be shared.
-        """
+        """Return this thread's client: requests' sessions may not be shared."""
         if not hasattr(self._of_thread, "client"):
             from alpaca.data.historical.stock import StockHistoricalDataClient
 
@@ -143,10 +140,7 @@ def _translated(address: str) -> Iterator[None]:
 
 
 def _plain(body: str) -> str:
-    """Put an error body on one line of 200 characters at most.
-
-    Its message alone where it has one, without HTML tags.
-    """
+    """Put an error's message on one line of 200 characters."""
     with suppress(ValueError, KeyError, TypeError):
         body = str(json.loads(body)["message"])
     return " ".join(re.sub(r"<[^>]+>", " ", body).split())[:200] or "(no text)"

@@ -86,10 +86,7 @@ class MergedActions:
 
 
 def read_actions(lists: Mapping[str, Any], now: datetime) -> tuple[list[Action], list[QuarantinedBar]]:
-    """Read the vendor's lists, given as rows by plural type.
-
-    Rows that are not actions are set aside, each with the reason.
-    """
+    """Read rows by plural type; malformed ones are set aside."""
     actions: list[Action] = []
     malformed: list[QuarantinedBar] = []
     for plural, rows in lists.items():
@@ -166,10 +163,7 @@ def _amount(name: str, value: Any) -> float:
 
 
 def merge_actions(stored: pa.Table | None, fetched: Iterable[Action]) -> MergedActions:
-    """Merge stored and fetched actions, one per id.
-
-    The vendor's newest row wins; overrides and factors stay.
-    """
+    """Merge by id: the vendor's newest row wins, overrides and factors stay."""
     stored = ACTION_SCHEMA.empty_table() if stored is None else stored
     position = {action_id: index for index, action_id in enumerate(stored["id"].to_pylist())}
     vendor_rows = stored["vendor_row"].to_pylist()

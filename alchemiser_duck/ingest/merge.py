@@ -230,10 +230,7 @@ def session_dates(bars: pa.Table) -> pa.ChunkedArray:
 
 
 def by_year(bars: pa.Table, dates: pa.ChunkedArray) -> Iterator[tuple[int, pa.Table]]:
-    """Yield the bars of each year, oldest first.
-
-    Those of a single year are not copied.
-    """
+    """Yield bars year by year; a single year is not copied."""
     years = pc.year(dates)
     distinct = sorted(pc.unique(years).to_pylist())
     for year in distinct:
@@ -242,10 +239,7 @@ def by_year(bars: pa.Table, dates: pa.ChunkedArray) -> Iterator[tuple[int, pa.Ta
 
 @cache
 def _database(process: int) -> duckdb.DuckDBPyConnection:  # noqa: ARG001 (a fork opens its own)
-    """Open the process's DuckDB for merges.
-
-    It spills to disk beyond its limit.
-    """
+    """Open the process's DuckDB for merges, which spills to disk."""
     remove_abandoned()
     scratch = ScratchFolder()
     atexit.register(scratch.remove)

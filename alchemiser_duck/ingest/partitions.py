@@ -87,26 +87,13 @@ class BarPartitions:
         self._read_ahead_of: dict[Partition, _Read] = {}
 
     def stored(self, timeframe: str = "1Day") -> list[Partition]:
-        """List the partitions, oldest first; empty where nothing is stored.
-
-        One request per 1,000.
-        """
+        """List the partitions, oldest first, in one request per 1,000."""
         pattern = re.compile(rf"bars/timeframe={timeframe}/year=(\d{{4}})/bars\.parquet")
         matches = (pattern.fullmatch(key) for key in self._objects.keys(f"bars/timeframe={timeframe}/"))
         return [Partition(timeframe, int(match.group(1))) for match in matches if match]
 
     def write(self, table: pa.Table, timeframe: str, feed: str, run_id: str) -> WriteReport:
-        """Merge bars into their partitions: one independent atomic step per year.
-
-        Args:
-            table: columns of INCOMING_SCHEMA, in order of arrival.
-
-        Raises:
-            BadParameter: a column is missing or of a type that does not fit.
-            FeedMismatch: the lake holds another feed's bars.
-            WriteConflict: other writers kept replacing a partition.
-            CorruptPartition: a stored object is not a partition of ours.
-        """
+        """Merge bars in INCOMING_SCHEMA, as `MarketDataStore.write_bars` says."""
         try:
             checked = check_bars(table)
         except (KeyError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as problem:
@@ -123,11 +110,7 @@ class BarPartitions:
         return WriteReport(tuple(writes), dict(changes), checked.quarantined)
 
     def drop(self, symbols: list[str], timeframe: str) -> WriteReport:
-        """Remove every bar of these symbols, partition by partition.
-
-        Raises:
-            WriteConflict, CorruptPartition: as `write` does.
-        """
+        """Remove every bar of these symbols, partition by partition."""
 
         def without(stored: pa.Table | None) -> MergedPartition | None:
             if stored is None:
@@ -139,22 +122,12 @@ class BarPartitions:
         return WriteReport(writes, {}, ())
 
     def require_feed(self, feed: str, timeframe: str) -> None:
-        """Make sure that bars of this feed may be written.
-
-        Two requests.
-
-        Raises:
-            FeedMismatch: the newest partition holds another feed's bars.
-            StorageError: S3 does not answer as it should.
-        """
+        """Raise FeedMismatch if the newest partition holds another feed's bars."""
         if partitions := self.stored(timeframe):
             self._refuse_other_feed(feed, self._feed_of(partitions[-1]))
 
     def recent_symbols(self, first: date, last: date) -> list[str]:
-        """List the symbols with a daily bar from first to last, sorted.
-
-        It takes one request per year, which a write to that year reuses.
-        """
+        """List symbols with a bar in these days; writes reuse the reads."""
         symbols: set[str] = set()
         for year in range(first.year, last.year + 1):
             partition = Partition("1Day", year)
@@ -180,10 +153,7 @@ class BarPartitions:
         return self._rewrite(partition, merge, feed, run_id), changes
 
     def _rewrite(self, partition: Partition, change: Change, feed: str | None, run_id: str) -> PartitionWrite:
-        """Replace a partition by what `change` makes of it.
-
-        If another writer was faster, read and change it again.
-        """
+        """Change a partition, again as often as another writer is faster."""
         write_id = uuid.uuid4().hex
         rows = 0
 
@@ -211,17 +181,11 @@ class BarPartitions:
         return self._objects.until_written(partition.key, step)
 
     def _feed_around(self, partition: Partition) -> str | None:
-        """Return the lake's feed, for a new partition.
-
-        One seen before, or the year before's.
-        """
+        """Return the lake's feed as seen before, or in the year before."""
         return self._feeds.get(partition.timeframe) or self._feed_of(replace(partition, year=partition.year - 1))
 
     def _feed_of(self, partition: Partition) -> str | None:
-        """Read the feed in a partition's footer.
-
-        None means no partition, or none of ours.
-        """
+        """Read a partition's feed; None means no partition, or another's."""
         end = self._objects.get_end(partition.key, FOOTER_BYTES)
         if not end:
             return None

@@ -23,6 +23,7 @@ from alchemiser_duck.ingest.lake_writer import LakeWriter
 from alchemiser_duck.ingest.merge import INCOMING_SCHEMA, Changes, by_year, session_dates
 from alchemiser_duck.ingest.run_reports import Mode, RefreshReport, ShortHistory, SymbolOutcome
 from alchemiser_duck.ingest.source import AlpacaSource, FetchedBatch
+from alchemiser_duck.lake.io_stats import Traffic
 from alchemiser_duck.settings import Settings
 
 SPAN_ROWS = 2_500_000
@@ -132,12 +133,9 @@ class RefreshRun:
             self._report(),
             finished_at=self._request.now + timedelta(seconds=seconds),
             alpaca_requests=self._source.requests - requests,
-            s3_requests=sent.requests,
-            s3_bytes_sent=sent.bytes_sent,
-            s3_bytes_received=sent.bytes_received,
             seconds=seconds,
         )
-        return self._append(report)
+        return self._append(_with_traffic(report, sent))
 
     def _refresh_bars(self) -> None:
         request, tally = self._request, self._tally
@@ -270,22 +268,22 @@ class RefreshRun:
         )
 
     def _append(self, report: RefreshReport) -> RefreshReport:
-        """Append the report to the audit trail.
-
-        If that fails, the bars are stored all the same.
-        """
+        """Append the report to the audit trail; failing costs no bars."""
         before = self._writer.traffic
         try:
             self._writer.append_run(report.key, report.record())
         except StorageError as problem:
             report = replace(report, failures=(*report.failures, f"{report.key}: {problem}"))
-        extra = self._writer.traffic - before
-        return replace(
-            report,
-            s3_requests=report.s3_requests + extra.requests,
-            s3_bytes_sent=report.s3_bytes_sent + extra.bytes_sent,
-            s3_bytes_received=report.s3_bytes_received + extra.bytes_received,
-        )
+        return _with_traffic(report, self._writer.traffic - before)
+
+
+def _with_traffic(report: RefreshReport, more: Traffic) -> RefreshReport:
+    return replace(
+        report,
+        s3_requests=report.s3_requests + more.requests,
+        s3_bytes_sent=report.s3_bytes_sent + more.bytes_sent,
+        s3_bytes_received=report.s3_bytes_received + more.bytes_received,
+    )
 
 
 def year_spans(first: date, last: date, symbols: int) -> Iterator[tuple[date, date]]:

@@ -102,10 +102,7 @@ class RefreshReport:
 
     @property
     def exit_code(self) -> ExitCode:
-        """Return 0 where everything is stored, else 3.
-
-        3 says that running again may complete it.
-        """
+        """Return 0 where everything is stored, else 3: run again."""
         return ExitCode.OK if self.status == "ok" else ExitCode.UNREACHABLE
 
     @property
@@ -122,29 +119,12 @@ class RefreshReport:
         return pa.Table.from_pylist(rows, schema=OUTCOME_SCHEMA)
 
     def record(self) -> pa.Table:
-        """Return the report as one row of refresh_runs.
-
-        Its own PUT is not among the requests it counts.
-        """
-        row = {
-            "run_id": self.run_id,
-            "mode": self.mode,
-            "status": self.status,
-            "started_at": self.started_at,
-            "finished_at": self.finished_at,
-            "feed": self.feed,
-            "first_session": self.first_session,
-            "last_session": self.last_session,
+        """Return the report as a row of refresh_runs, without its own PUT."""
+        row = {name: getattr(self, name) for name in RUN_SCHEMA.names if hasattr(self, name)} | {
             "symbols": len(self.outcomes),
             **asdict(self.changes),
             "no_data": len(self.symbols_with("no_data")),
             "failed": len(self.symbols_with("failed")),
-            "partitions_written": list(self.partitions_written),
-            "alpaca_requests": self.alpaca_requests,
-            "s3_requests": self.s3_requests,
-            "s3_bytes_sent": self.s3_bytes_sent,
-            "s3_bytes_received": self.s3_bytes_received,
-            "seconds": self.seconds,
             "outcomes": self.outcome_table().to_pylist(),
             "quarantined": [asdict(bar) for bar in self.quarantined],
         }

@@ -77,10 +77,7 @@ class FetchedActions:
 
     @staticmethod
     def joined(parts: Iterable["FetchedActions"]) -> "FetchedActions":
-        """Join the answers for parts of the symbols.
-
-        No parts make no actions.
-        """
+        """Join the answers for parts of the symbols, if any."""
         actions = FetchedActions({}, {})
         for part in parts:
             for kind, rows in part.lists.items():
@@ -223,10 +220,7 @@ def _cut(symbols: list[str], size: int) -> list[Symbols]:
 
 
 def _without_culprit(problem: BadRequest, symbols: Symbols) -> tuple[Symbols, tuple[Symbols, ...]]:
-    """Return the invalid symbol, and what to ask for again.
-
-    Where it names none of ours, that is two halves.
-    """
+    """Return the invalid symbol and the rest, or two halves."""
     named = re.search(r"invalid symbol:?\s*([^\s\"}]+)", str(problem))
     culprit = symbols[0] if len(symbols) == 1 else named.group(1) if named else None
     rest = tuple(symbol for symbol in symbols if symbol != culprit)

@@ -38,10 +38,7 @@ def concatenated(tables: Iterable[pa.Table]) -> pa.Table:
 def bars_to_arrow(
     bars: dict[str, list[dict[str, Any]]], requested: Iterable[str]
 ) -> tuple[pa.Table, list[QuarantinedBar]]:
-    """Convert one page, given as rows by symbol, to FETCHED_SCHEMA.
-
-    Rows of symbols that were not requested and rows that are not bars are set aside one by one.
-    """
+    """Convert a page's rows by symbol; stray and malformed ones stay out."""
     symbols = [symbol for symbol, rows in bars.items() for _ in rows or ()]
     rows = [row for rows in bars.values() for row in rows or ()]
     stray = set(bars) - set(requested)
@@ -72,10 +69,7 @@ def _table(symbols: list[str], rows: list[dict[str, Any]]) -> pa.Table:
 
 
 def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
-    """Convert values strictly.
-
-    A fractional volume or a text where a number belongs fails.
-    """
+    """Convert values; fractional volumes and texts for numbers fail."""
     column = pa.array(values)
     if pa.types.is_string(column.type) and not pa.types.is_string(kind):
         raise TypeError(f"a text where a number belongs: {values[0]!r}")

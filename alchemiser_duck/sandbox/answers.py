@@ -103,10 +103,7 @@ class Scenario:
         return {"corporate_actions": actions, "next_page_token": token}
 
     def _quotes(self, query: Query) -> dict[str, Any]:
-        """Quote one cent around the newest close.
-
-        There is no record of real quotes.
-        """
+        """Quote one cent around the newest close: no real quotes exist."""
         now = self.clock()
         newest = {symbol: visible_bars(self.data, symbol, now)[-1:] for symbol in symbols_of(query)}
         stamp = now.astimezone(UTC).isoformat().replace("+00:00", "Z")

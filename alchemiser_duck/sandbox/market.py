@@ -10,10 +10,7 @@ ADJUSTMENTS = frozenset({"raw", "split", "dividend", "spin-off", "all"})
 
 
 def visible_bars(data: MarketData, symbol: str, visible: datetime) -> list[WireRow]:
-    """Return the bars up to a moment.
-
-    Today's is half-formed, and its volume grows until the extended close.
-    """
+    """Return bars up to a moment; today's grows until the extended close."""
     today = calendar.new_york_date(visible)
     bars = data.bars.get(symbol, {})
     rows = [bars[session] for session in sorted(bars) if session < today]
@@ -46,10 +43,7 @@ def adjusted_bars(data: MarketData, symbol: str, kinds: set[str], visible: datet
 
 
 def _half_formed(whole: WireRow, session: date, part: float) -> WireRow:
-    """Return today's bar while its session runs.
-
-    It has opened, moved halfway, and has part of its volume.
-    """
+    """Return today's bar halfway: half its move, part of its volume."""
     so_far = round((whole["o"] + whole["c"]) / 2, 2)
     return {
         "t": timestamp(session),

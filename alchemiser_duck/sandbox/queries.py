@@ -20,10 +20,7 @@ class Refusal(Exception):
 
 
 def symbols_of(query: Query) -> list[str]:
-    """Return the symbols in the order they are served.
-
-    One malformed symbol fails the request.
-    """
+    """Return the symbols in serving order; one malformed fails all."""
     names = query.get("symbols", "")
     if not names:
         raise Refusal(400, "symbols is required")
@@ -47,10 +44,7 @@ def limit_of(query: Query, default: int, most: int) -> int:
 
 
 def moment_of(query: Query, name: str, default: datetime) -> datetime:
-    """Return a parameter that is a date or a moment.
-
-    UTC unless it says otherwise.
-    """
+    """Return a parameter as a moment, UTC unless it says otherwise."""
     text = query.get(name)
     if text is None:
         return default
@@ -68,10 +62,7 @@ def moment_of(query: Query, name: str, default: datetime) -> datetime:
 def page_of(
     items: list[Item], rows: int, token: str | None, cursor: Callable[[Item], str]
 ) -> tuple[list[Item], str | None]:
-    """Return one page and the token of the next.
-
-    A full page always has a token, even where nothing follows.
-    """
+    """Return a page and, if it is full, the next one's token."""
     begin = 0
     if token:
         try:

@@ -119,10 +119,7 @@ def _list_sightings(items: Any, start: SourceLocation) -> Iterator[Sighting]:
 
 
 def _beside(name: Any, config: Path) -> Path:
-    """Find a file that a config names.
-
-    It lies relative to the config's folder or to the folder strategies beside it, or somewhere in that.
-    """
+    """Find a file beside its config, or somewhere in strategies/."""
     if not isinstance(name, LocatedStr):
         raise SourceLocation(config, 1, 1).malformed(f'"files" lists names of files, not {name!r}')
     folders = (config.parent, config.parent / "strategies", config.parent.parent / "strategies", config.parent.parent)

@@ -43,10 +43,7 @@ class ExtractedSymbol:
 
     @property
     def bars_needed(self) -> int:
-        """Count the bars that the longest window needs.
-
-        An average of n changes takes n + 1.
-        """
+        """Count the longest window's bars: n changes take n + 1."""
         return 1 + max((use.window or 0 for use in self.indicators), default=0)
 
 

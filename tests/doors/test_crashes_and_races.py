@@ -56,10 +56,7 @@ def served_closes(alpaca: AlpacaServer, symbol: str) -> dict[date, float]:
 def test_killed_at_any_request_the_next_run_completes_the_job(
     box: Sandbox, make_settings: Callable[..., Settings], moment: str
 ) -> None:
-    """SIGKILL comes before, or just after, each S3 request in turn.
-
-    Then the refresh is run again.
-    """
+    """SIGKILL comes before, or just after, each S3 request in turn."""
     complete = served_closes(box.alpaca, "AAPL")
     index = killed = 0
     while True:
@@ -103,10 +100,7 @@ def test_killed_at_any_request_the_next_run_completes_the_job(
 
 
 def test_two_refreshers_at_once_lose_nothing(box: Sandbox, make_settings: Callable[..., Settings]) -> None:
-    """Twenty times, two refreshes start together on the same partitions.
-
-    Their symbols differ.
-    """
+    """Twenty times, two refreshes start together on the same partitions."""
     bucket = make_settings().bucket
     for turn in range(20):
         settings = make_settings(MARKET_DATA_BUCKET=f"{bucket}/turn-{turn}")

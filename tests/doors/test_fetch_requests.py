@@ -161,10 +161,7 @@ def test_many_requesters_take_one_lease_after_it_expired(settings: Settings) -> 
 
 
 def test_a_holder_that_died_is_taken_over_from_not_before(settings: Settings, alpaca: AlpacaServer) -> None:
-    """A lease is taken over when its holder must be dead.
-
-    A clock that is a minute ahead must not take over from a holder that lives.
-    """
+    """A clock a minute ahead does not take over from the living."""
     FetchLeases(S3Objects(settings)).take("AAPL", "dies", MORNING, WORKING)
     ahead = MORNING + WORKING + timedelta(seconds=59)
     assert service(settings).request(["AAPL"], "b", now=ahead).outcomes[0].status == "deduplicated"
@@ -207,10 +204,7 @@ def test_an_unreadable_lease_has_expired(settings: Settings) -> None:
 def test_an_answer_that_was_lost_does_not_lock_its_owner_out(
     proxy: S3Proxy, make_settings: Callable[..., Settings]
 ) -> None:
-    """The PUT arrives, its answer does not.
-
-    boto3 tries again and is refused by our own lease.
-    """
+    """The PUT arrives unanswered; boto3's retry meets our own lease."""
     settings = make_settings(AWS_ENDPOINT_URL_S3=proxy.url)
     lost = iter([True])
     proxy.after = lambda _, exchange: exchange.method == "PUT" and next(lost, False)
@@ -251,10 +245,7 @@ def test_the_adapter_fills_an_empty_lake(settings: Settings) -> None:
 
 
 def test_a_request_that_breaks_off_leaves_nobody_waiting(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error of ours answers the whole batch.
-
-    The lease ends by itself.
-    """
+    """An error of ours answers the whole batch; its lease expires."""
     asking = service(settings)
     monkeypatch.setattr(asking, "_fetch", lambda symbols, now: 1 / 0)
     other = _Request(["AAPL"], "waits", MORNING)

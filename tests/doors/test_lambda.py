@@ -47,10 +47,7 @@ def lake(box: Sandbox, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> S
 
 @pytest.fixture
 def published(lake: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[dict[str, Any]]]]:
-    """Return a function that receives the events published since its last call.
-
-    A queue is the target of the bus.
-    """
+    """Return a function that receives newly published events from a queue."""
     events, queues = boto3.client("events"), boto3.client("sqs")
     name = f"bus-{lake.bucket}"
     events.create_event_bus(Name=name)
@@ -214,10 +211,7 @@ def test_a_fetch_request_is_answered_symbol_by_symbol(
 
 
 def test_a_deadline_stops_cleanly_and_names_what_is_left(lake: Settings, alpaca: AlpacaServer) -> None:
-    """Time is up after two batches of one symbol each.
-
-    Running again completes the job.
-    """
+    """Time is up after two batches; running again completes the job."""
     answers = iter([900_000, 900_000])
     symbols = ["AAPL", "FB", "GOOG", "IBM"]
     from alchemiser_duck.ingest import source as alpaca_source
@@ -280,10 +274,7 @@ def test_an_event_that_cannot_be_published_makes_a_success_partial(
 
 
 def test_a_cold_start_answers_too(lake: Settings, box: Sandbox) -> None:
-    """A fresh process needs a function's environment and no home.
-
-    Its log is JSON.
-    """
+    """A fresh process needs no home; its log is JSON."""
     code = (
         "import json, sys; from alchemiser_duck.lambda_handler import handler; "
         "answer = handler(json.loads(sys.argv[1]), None); print('ANSWER', answer['statusCode'], answer['body'])"
@@ -305,10 +296,7 @@ def test_a_cold_start_answers_too(lake: Settings, box: Sandbox) -> None:
 
 
 def simulate(lake: Settings, alpaca: AlpacaServer, first: date, last: date) -> None:
-    """Run every day's schedules at their times.
-
-    Some come twice, some during an outage of the vendor.
-    """
+    """Run each day's schedules, some twice, some during an outage."""
     day = first
     while day <= last:
         night = datetime(day.year, day.month, day.day, 4, tzinfo=UTC)

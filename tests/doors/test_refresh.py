@@ -203,10 +203,7 @@ def test_a_bar_that_comes_uncalled_for_is_set_aside_and_reported(settings: Setti
 def test_post_close_adds_today_in_four_requests(
     make_settings: Callable[..., Settings], proxy: S3Proxy, alpaca: AlpacaServer
 ) -> None:
-    """The partition and the actions are read; two objects are written.
-
-    They are the partition and the run's record.
-    """
+    """Partition and actions are read, partition and run record written."""
     settings = make_settings(AWS_ENDPOINT_URL_S3=proxy.url)
     service(settings).overnight(["AAPL", "IBM", "GOOG"], START, now=CLOSE - timedelta(hours=5))
     now = CLOSE + timedelta(minutes=16)
@@ -256,10 +253,7 @@ def test_post_close_into_an_empty_lake_stays_within_four_requests(
 
 
 def test_overnight_finalises_the_provisional_bar(settings: Settings, alpaca: AlpacaServer) -> None:
-    """The night replaces a provisional bar and counts it as finalised.
-
-    At 16:16 its close is right and its volume still grows.
-    """
+    """At 16:16 the close is right, and the volume still grows."""
     now = CLOSE + timedelta(minutes=16)
     alpaca.clock = lambda: now
     service(settings).post_close(["AAPL"], now=now)

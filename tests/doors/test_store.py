@@ -115,10 +115,7 @@ def test_drop_removes_a_symbol_and_nothing_else(settings: Settings) -> None:
 def test_writers_that_race_for_one_partition_lose_nothing(
     make_settings: Callable[..., Settings], proxy: S3Proxy
 ) -> None:
-    """Twelve writers start together on a partition that does not exist.
-
-    Every bar of each is there at the end.
-    """
+    """Twelve writers start together on a partition that does not exist."""
     settings = make_settings(AWS_ENDPOINT_URL_S3=proxy.url)
     # the first PUTs take so long that everybody has read by then
     proxy.before = lambda index, exchange: time.sleep(0.2) if exchange.method == "PUT" and index < 24 else None
@@ -145,10 +142,7 @@ def test_writers_that_race_for_one_partition_lose_nothing(
 
 
 def test_a_put_whose_answer_is_lost_is_counted_once(make_settings: Callable[..., Settings], proxy: S3Proxy) -> None:
-    """S3 stored it, and the connection broke.
-
-    boto3 tries again, meets 412, and the report still tells the truth.
-    """
+    """S3 stored it, the connection broke, and boto3's retry meets 412."""
     settings = make_settings(AWS_ENDPOINT_URL_S3=proxy.url)
     cut = []
 
@@ -167,10 +161,7 @@ def test_a_put_whose_answer_is_lost_is_counted_once(make_settings: Callable[...,
 
 
 def test_answers_that_break_off_are_asked_for_again(make_settings: Callable[..., Settings], proxy: S3Proxy) -> None:
-    """Every second download is cut in half; whole bars arrive.
-
-    boto3 and DuckDB alike ask again.
-    """
+    """Every second download is cut in half, for boto3 and DuckDB."""
     settings = make_settings(AWS_ENDPOINT_URL_S3=proxy.url)
     days = calendar.sessions(date(2024, 1, 2), date(2025, 7, 15))
     MarketDataStore(settings).write_bars(bar_table(bar_rows("AAPL", days)))

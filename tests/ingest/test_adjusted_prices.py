@@ -54,10 +54,7 @@ def test_split_adjustment_leaves_dividends_out_and_moves_volume(adapter: CachedM
 
 
 def test_factors_of_one_day_add_up(settings: Settings) -> None:
-    """A 2:1 split and dividends of 3 and 2 share a day.
-
-    Half of 100 is 50, less 5 is 0.9 of it.
-    """
+    """A 2:1 split leaves 50 of 100; dividends of 5 make 0.9."""
     adapter = stored(settings, {"A": [100.0] * 10 + [45.0] * 10})
     day = DAYS[10].isoformat()
     take_in(settings, [split("A", day, 2), dividend("A", day, 3), dividend("A", day, 2, id="second")], DAYS[-1])
@@ -86,10 +83,7 @@ def test_a_spin_off_is_worth_its_first_close_and_flagged_without_one(settings: S
 
 
 def test_the_same_action_under_two_ids_is_applied_once(settings: Settings) -> None:
-    """A regular and a special dividend of the same amount are two.
-
-    Whichever of two copies is dropped, the other counts.
-    """
+    """Whichever copy is dropped, the other counts; a special one is another."""
     adapter = stored(settings, {"A": [100.0] * 10})
     day = DAYS[5].isoformat()
     rows = [dividend("A", day, 5, id="a"), dividend("A", day, 5, id="b"), split("A", DAYS[7].isoformat(), 2, id="c"),
@@ -127,10 +121,7 @@ def test_an_announced_action_has_no_effect_before_its_day(settings: Settings) ->
 
 
 def test_as_of_shows_prices_as_they_were_adjusted_then(adapter: CachedMarketDataAdapter) -> None:
-    """Between two days, adjusted histories differ by one factor.
-
-    It is that of the actions in between.
-    """
+    """Adjusted histories of two days differ by the factor between them."""
     for early, late, symbol in (
         (date(2014, 3, 3), date(2019, 8, 15), "IBM"),
         (date(2013, 1, 2), MORNING.date(), "AAPL"),

@@ -41,10 +41,7 @@ def test_malformed_rows_are_set_aside_with_their_reason() -> None:
 
 
 def test_actions_are_looked_up_among_bars_by_a_sort(stored_settings: Settings) -> None:
-    """The plan joins by order, however small DuckDB thinks the table.
-
-    It would compare each of 200,000 actions with every bar.
-    """
+    """Else DuckDB compares each of 200,000 actions with every bar."""
     session = DuckDBSession(stored_settings)
 
     def explained(reading: Reading) -> str:

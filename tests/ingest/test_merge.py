@@ -143,10 +143,7 @@ def batches(draw: st.DrawFn) -> list[list[dict[str, Any]]]:
 @settings(max_examples=60, deadline=None)
 @given(batches())
 def test_merging_batches_equals_a_plain_dictionary(groups: list[list[dict[str, Any]]]) -> None:
-    """Any batches in any order equal a dictionary by symbol and session.
-
-    Sorted, and the counts add up.
-    """
+    """Any batches in any order equal a dictionary; the counts add up."""
     expected: dict[tuple[str, date], dict[str, Any]] = {}
     stored: pa.Table | None = None
     for group in groups:

@@ -201,10 +201,7 @@ def test_missing_keys_say_which(make_settings: Callable[..., Settings]) -> None:
 
 
 def test_the_plan_limits_requests(make_settings: Callable[..., Settings], alpaca: AlpacaServer) -> None:
-    """At two requests a minute, the third waits.
-
-    It is seen by its not being there after a second.
-    """
+    """At two requests a minute, the third has not come yet."""
     source = quick(make_settings(ALPACA_REQUESTS_PER_MINUTE="2"))
     source.latest_quote("AAPL")
     source.latest_quote("IBM")
@@ -213,10 +210,7 @@ def test_the_plan_limits_requests(make_settings: Callable[..., Settings], alpaca
 
 
 def test_the_token_bucket_of_the_server_is_survived(settings: Settings, alpaca: AlpacaServer) -> None:
-    """A server that refuses with 429 gets fewer requests, not lost bars.
-
-    It refuses until its bucket refills.
-    """
+    """A server that refuses with 429 gets fewer requests, not lost bars."""
     alpaca.requests_per_minute = 600
     with alpaca._lock:
         alpaca._tokens = 1.0
