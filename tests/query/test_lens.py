@@ -95,7 +95,7 @@ def test_one_symbol_reads_one_symbol_s_row_groups(
     counted: Settings, proxy: S3Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Through a window: with small row groups, one symbol costs a small part of the bytes of all."""
-    monkeypatch.setattr("alchemiser_duck.market_data_store.ROW_GROUP_ROWS", 300)
+    monkeypatch.setattr("alchemiser_duck.ingest.partitions.ROW_GROUP_ROWS", 300)
     settings = counted.model_copy(update={"market_data_bucket": counted.bucket + "/small-groups"})
     days = calendar.sessions(date(2025, 1, 1), date(2025, 7, 15))
     rows = [row for i in range(60) for row in bar_rows(f"S{chr(65 + i // 26)}{chr(65 + i % 26)}", days, 10.0 + i)]
