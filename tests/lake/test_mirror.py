@@ -294,7 +294,7 @@ def test_large_objects_come_in_parts_of_one_version(
 @pytest.fixture
 def many_row_groups(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """A lake of large partitions, as small ones: thirty symbols, a row group for each two or so."""
-    monkeypatch.setattr("alchemiser_duck.market_data_store.ROW_GROUP_ROWS", 500)
+    monkeypatch.setattr("alchemiser_duck.ingest.partitions.ROW_GROUP_ROWS", 500)
     rows = [row for n in range(30) for row in bar_rows(f"S{chr(65 + n)}", DAYS, 100.0 + n)]
     MarketDataStore(settings).write_bars(bar_table(rows))
     for name, value in {"RANGE_BYTES": 10_000, "MAX_GAP": 0, "_FOOTER_BYTES": 1000}.items():
