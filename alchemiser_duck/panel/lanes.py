@@ -22,7 +22,7 @@ from alchemiser_duck.panel.newest import (
     runs_by_symbol_in_time,
 )
 from alchemiser_duck.panel.nullability import NotCountedError, PanelFacts, frame_rows, is_arithmetic, lag_rows
-from alchemiser_duck.query.linter import function_name
+from alchemiser_duck.query.sql_trees import function_name
 
 FARTHEST_LAG = 2047
 """DuckDB streams lags that are shorter than a vector of rows."""

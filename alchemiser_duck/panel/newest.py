@@ -10,7 +10,7 @@ import sqlglot
 from sqlglot import exp
 
 from alchemiser_duck.query.catalogue import AT_THE_END, SqlFile, built_in_functions
-from alchemiser_duck.query.linter import function_name, windowed_functions
+from alchemiser_duck.query.sql_trees import function_name, windowed_functions
 
 _IN_ANY_ORDER = frozenset(
     {"avg", "count", "max", "median", "min", "sum"}

@@ -21,8 +21,8 @@ from alchemiser_duck.panel.levels import Column, ctes
 from alchemiser_duck.panel.newest import at_last_row, is_windowed
 from alchemiser_duck.panel.nullability import PanelFacts
 from alchemiser_duck.query.catalogue import BARS_BEFORE, KEYS, PanelEntry
-from alchemiser_duck.query.linter import resolved_window
 from alchemiser_duck.query.literals import identifier, literal, where
+from alchemiser_duck.query.sql_trees import resolved_window
 
 _BARS_AFTER = """
     count(*) over (partition by symbol order by timestamp rows between unbounded preceding and unbounded following)
