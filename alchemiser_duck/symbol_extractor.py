@@ -17,17 +17,23 @@ from pathlib import Path
 from typing import Any
 
 from alchemiser_duck.errors import BadParameter, CryptoPair, MalformedFile
+from alchemiser_duck.query.arguments import TICKER, alpaca_symbol
 from alchemiser_duck.query.catalogue import built_in_files
 from alchemiser_duck.settings import Settings
 from alchemiser_duck.strategies.documents import read_json, read_yaml
 from alchemiser_duck.strategies.locations import Place, Placed, places_in
 from alchemiser_duck.strategies.s_expressions import Atom, Form, Group, read_forms
 
-_TICKER = re.compile(r"[A-Z][A-Z0-9]{0,5}(?:[./-][A-Z]{1,4})?")
-_CRYPTO = re.compile(
-    r"[A-Z0-9]{2,6}(?://?|-)(?:USD|USDT|USDC|BTC|ETH|EUR)|(?:BTC|ETH|SOL|LTC|BCH|DOGE|AVAX|LINK|UNI)USD[TC]?"
-)
-_COMPOSER = re.compile(r"(?:(?P<kind>[A-Z]+)::)?(?P<ticker>.+?)(?P<quote>//USD)?")
+__all__ = [
+    "ExtractedSymbol",
+    "Extraction",
+    "IndicatorUse",
+    "LeftOut",
+    "SymbolExtractor",
+    "alpaca_symbol",
+    "configured_symbols",
+]
+
 _KEYS = ("symbols", "tickers", "universe")
 _COLUMNS = ("symbol", "ticker", "symbols", "tickers")
 
@@ -109,22 +115,6 @@ class _Found:
             raise place.malformed(str(problem)) from None
         self.places.setdefault(symbol, {})[place] = None
         self.uses.setdefault(symbol, set()).update(uses)
-
-
-def alpaca_symbol(text: str) -> str:
-    """A ticker in Alpaca's form: BRK/B and BRK-B are BRK.B, Composer's EQUITIES::SPY//USD is SPY.
-
-    Raises:
-        CryptoPair: BTC/USD and the like.
-        BadParameter: it is not a ticker.
-    """
-    parts = _COMPOSER.fullmatch(text.strip())
-    kind, ticker = (parts.group("kind"), parts.group("ticker")) if parts else (None, "")
-    if kind == "CRYPTO" or _CRYPTO.fullmatch(text.strip()):
-        raise CryptoPair(f"{text!r} is a crypto pair; the lake holds stocks")
-    if kind not in (None, "EQUITIES") or not _TICKER.fullmatch(ticker):
-        raise BadParameter(f"{text!r} is not a ticker; write it as Alpaca does, for example BRK.B")
-    return re.sub("[/-]", ".", ticker)
 
 
 def configured_symbols(settings: Settings) -> list[str]:
@@ -259,7 +249,7 @@ def _symbol_of_call(form: Group, uses: frozenset[IndicatorUse], found: _Found) -
             raise form.place.malformed(
                 f'({form.head} …) takes a symbol as text first, for example ({form.head} "SPY" …)'
             )
-    elif isinstance(first, Atom) and first.kind == "string" and _TICKER.fullmatch(first.text):
+    elif isinstance(first, Atom) and first.kind == "string" and TICKER.fullmatch(first.text):
         raise form.place.malformed(
             f'({form.head} "{first.text}" …) is not known: if "{first.text}" is a symbol, use asset or an indicator '
             "with {:window n}; if it is a name, use group"
