@@ -1,4 +1,4 @@
-"""SQL files for the linter and the checker: sound ones, ones that see the future, and harmful ones."""
+"""Sound, forward-looking and harmful SQL files for linter and checker."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Read arguments as people type them: symbols, days, periods, timeframes, parameters and calls of indicators.
+"""Read symbols, days, periods, parameters and calls as people type them.
 
 One function per kind, for every door: the adapter, the store and the command line take the same spellings and refuse
 the same mistakes. `as_symbols("aapl, brk-b")` is `("AAPL", "BRK.B")`, `as_period("6mo")` is `"6M"`, and
@@ -50,7 +50,9 @@ class IndicatorRequest(NamedTuple):
 
 
 def alpaca_symbol(text: str) -> str:
-    """Return a ticker in Alpaca's form: BRK/B and BRK-B are BRK.B, Composer's EQUITIES::SPY//USD is SPY.
+    """Return a ticker in Alpaca's form.
+
+    BRK/B and BRK-B are BRK.B, Composer's EQUITIES::SPY//USD is SPY.
 
     Raises:
         CryptoPair: it is BTC/USD or the like.
@@ -66,7 +68,9 @@ def alpaca_symbol(text: str) -> str:
 
 
 def as_symbols(value: Any) -> tuple[str, ...] | None:
-    """Return symbols in Alpaca's form, each once, in the order given; a set in alphabetical order.
+    """Return symbols in Alpaca's form, each once, in their order.
+
+    A set has no order: its symbols are sorted.
 
     Args:
         value: "AAPL", "AAPL,IBM", or any iterable of texts or of objects that print as a ticker: a list, a generator,
@@ -125,7 +129,9 @@ def as_day(value: Any, name: str) -> date:
 
 
 def as_period(value: Any) -> str:
-    """Return a calendar span as <n>Y, <n>M, <n>W, <n>D or MAX: "1y" is 1Y, "6mo" is 6M, "90 days" is 90D.
+    """Return a calendar span as <n>Y, <n>M, <n>W, <n>D or MAX.
+
+    "1y" is 1Y, "6mo" is 6M, "90 days" is 90D.
 
     Raises:
         BadPeriod: it is none.
@@ -153,7 +159,7 @@ def as_timeframe(value: Any) -> str:
 
 
 def as_parameter(value: Any, name: str = "a parameter") -> Scalar:
-    """Return an indicator's parameter as a plain number, text, boolean, date or None.
+    """Return a parameter as a plain number, text, boolean or date.
 
     Numpy's numbers become Python's, Decimal("2.5") becomes 2.5, Decimal("14") becomes 14.
 
@@ -195,16 +201,16 @@ def as_calls(indicators: Any, folder: Path | None = None) -> list[IndicatorReque
     example = 'for example: {"rsi": {"n": 14}, "sma": [{"n": 50}, {"n": 200}]} or ["rsi", "sma(50)"]'
     if isinstance(indicators, Mapping):
         requests = []
-        for name, asked in indicators.items():
-            sets = [asked] if isinstance(asked, Mapping) or asked is None else asked
-            if isinstance(sets, str) or not isinstance(sets, Iterable):
-                raise BadParameter(f"{name!r} takes its parameters by name, not {asked!r}; {example}")
+        for name, sets in indicators.items():
+            is_single = isinstance(sets, Mapping | None)
+            if isinstance(sets, str) or not isinstance(sets, Iterable | None):
+                raise BadParameter(f"{name!r} takes its parameters by name, not {sets!r}; {example}")
             file = _indicator(name, folder)
-            for parameters in sets:
+            for parameters in [sets] if is_single or sets is None else sets:
                 if not isinstance(parameters, Mapping | None):
                     raise BadParameter(f"{name!r} takes its parameters by name, not {parameters!r}; {example}")
                 bound = _bound(file, (), parameters or {})
-                requests.append(IndicatorRequest(file.name, bound, not isinstance(asked, Mapping | None)))
+                requests.append(IndicatorRequest(file.name, bound, not is_single))
         return requests
     texts = [indicators] if isinstance(indicators, str) else indicators
     if not isinstance(texts, Iterable):

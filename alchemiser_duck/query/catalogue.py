@@ -1,4 +1,4 @@
-"""The catalogue of .sql files: which there are, in which order they load, and what their headers say.
+"""List the .sql files of the layer and read their headers.
 
 `sql/init.sql` names every file once, in the order of their dependencies, for the shell and for Python alike:
 `.read sql/functions/ema_of.sql` stands before `.read sql/indicators/ema.sql`, which calls `ema_of`.
@@ -36,21 +36,21 @@ _LOOK_BACK = re.compile(r"^-- look-back:[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
 
 @cache
 def sql_root() -> Path:
-    """Return the folder of the .sql files: inside the installed package, or beside it in a checkout."""
+    """Return the folder of the .sql files: in the package or beside it."""
     package = Path(__file__).parent.parent
     return next(folder for folder in (package / "sql", package.parent / "sql") if folder.is_dir())
 
 
 @dataclass(frozen=True)
 class SqlFile:
-    """A .sql file defines the relation, indicator or function that it is named after."""
+    """A .sql file defines what it is named after."""
 
     path: Path
     text: str
 
     @cached_property
     def name(self) -> str:
-        """The name of what the file defines, in lower case as DuckDB compares names."""
+        """The file's name in lower case, as DuckDB compares names."""
         return self.path.stem.lower()
 
     @cached_property
@@ -64,7 +64,7 @@ class SqlFile:
 
     @property
     def is_indicator(self) -> bool:
-        """True where the file defines a table macro; those among the relations are tools of the layer."""
+        """True for a table macro outside of the relations."""
         macro = self._signature
         return macro is not None and macro.group("table") is not None and self.path.parent.name != "relations"
 
@@ -93,7 +93,7 @@ class SqlFile:
 
     @property
     def signature(self) -> str:
-        """The parameters with their defaults, as a person types them: `n := 20, source := 'bars'`."""
+        """The parameters with their defaults: `n := 20, source := 'bars'`."""
         return ", ".join(f"{name} := {default}" for name, default in self.parameters.items())
 
     @property
@@ -103,14 +103,14 @@ class SqlFile:
 
     @property
     def allows_look_ahead(self) -> str | None:
-        """The author's reason for values that depend on later bars; None means that they must not."""
+        """The author's reason to look ahead; None means no look-ahead."""
         return _header(_ALLOWS_LOOK_AHEAD, self.text)
 
     @property
     def look_back(self) -> str | None:
-        """The declared number of bars before a row that its value depends on; None means that none is declared.
+        """The declared look-back; None means that none is declared.
 
-        SQL over the parameters, for example `n - 1`.
+        It is the number of bars before a row that its value depends on, as SQL over the parameters: `n - 1`.
         """
         return _header(_LOOK_BACK, self.text)
 
@@ -177,7 +177,7 @@ def built_in_functions() -> Mapping[str, SqlFile]:
 
 
 def files_named_in(text: str) -> list[SqlFile]:
-    """Return the built-in files that a piece of SQL names, with all that those need, in loading order.
+    """Return the built-in files that some SQL needs, in loading order.
 
     A word too many costs a millisecond. SQL that lists the catalogue itself (SHOW, duckdb_functions()) names them all.
     """
@@ -243,7 +243,7 @@ def _user_file(path: Path) -> SqlFile:
 
 
 def relation_names(folder: Path | None) -> list[str]:
-    """The names of all views of the layer and of the user's own, sorted."""
+    """Return the names of all views, built-in and the user's own, sorted."""
     return sorted(file.name for file in (*built_in_files(), *user_files(folder)) if file.is_relation)
 
 
@@ -253,7 +253,7 @@ def indicator_files(folder: Path | None) -> dict[str, SqlFile]:
 
 
 def indicator_file(name: str, folder: Path | None) -> SqlFile:
-    """Return the indicator of this name in any case, built-in or the user's own.
+    """Return the indicator of this name, in any case.
 
     Raises:
         UnknownIndicator: there is none.

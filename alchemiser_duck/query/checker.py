@@ -66,7 +66,7 @@ def _dry_run(files: Sequence[SqlFile]) -> list[LintError]:
 
 
 def _try_out(con: duckdb.DuckDBPyConnection, file: SqlFile) -> list[str]:
-    """Return what is wrong with the rows that a relation or an indicator gives."""
+    """Return what is wrong with a file's rows."""
     call = identifier(file.name) + ("()" if file.is_indicator else "")
     columns = [row[0] for row in con.execute(f"describe select * from {call}").fetchall()]
     if not set(KEYS) < set(columns):
@@ -78,7 +78,7 @@ def _try_out(con: duckdb.DuckDBPyConnection, file: SqlFile) -> list[str]:
 
 
 def _look_ahead_faults(con: duckdb.DuckDBPyConnection, call: str) -> list[str]:
-    """Return whether the values at some days change when the bars after them are taken away."""
+    """Return whether values change when the bars after them are taken away."""
     con.execute("set variable as_of = null")
     con.execute(f"create or replace temporary table whole as select * from {call}")
     for cut in CUTS:
@@ -95,7 +95,7 @@ def _look_ahead_faults(con: duckdb.DuckDBPyConnection, call: str) -> list[str]:
 
 
 def _look_back_faults(con: duckdb.DuckDBPyConnection, file: SqlFile) -> list[str]:
-    """Return why an indicator's look-back is too short, for its defaults and for larger numbers of bars."""
+    """Return why a look-back is too short, for defaults and larger values."""
     look_back = look_back_of(file) if file.is_indicator else None
     if look_back is None:
         return []
@@ -115,7 +115,7 @@ def _look_back_faults(con: duckdb.DuckDBPyConnection, file: SqlFile) -> list[str
 def _look_back_fault(
     con: duckdb.DuckDBPyConnection, file: SqlFile, look_back: str, arguments: Mapping[str, str]
 ) -> list[str]:
-    """Compare the newest values from all bars with those from as many as the look-back says."""
+    """Compare the newest values with those from the look-back's bars alone."""
     values = ", ".join(f"{text} as {identifier(name)}" for name, text in {**file.parameters, **arguments}.items())
     row = con.execute(f"select {look_back} from (select {values or 'null as nothing'})").fetchone()
     if row is None or row[0] is None or row[0] > LONGEST_LOOK_BACK:
@@ -124,20 +124,20 @@ def _look_back_fault(
     if bars < 0:
         return [f"look-back {look_back!r} is {bars}: it is a number of bars, 0 or more"]
     call = IndicatorCall(file, dict(arguments)).sql("bars")
-    make_sample_bars(con, 2 * bars + 60, MANY_SYMBOLS)
+    make_sample_bars(con, bars + 100, MANY_SYMBOLS)
     con.execute(f"create or replace temporary table whole as from {call}")
     keep_newest_bars(con, bars + 1)
     con.execute(f"create or replace temporary table tail as from {call}")
-    given = "".join(f", {name} = {text}" for name, text in arguments.items())
+    at = "".join(f", {name} = {text}" for name, text in arguments.items())
     return [
-        f"look-back {look_back!r} is too short{given}: {column} of the newest row is {short} from the {bars} bars "
+        f"look-back {look_back!r} is too short{at}: {column} of the newest row is {short} from the {bars} bars "
         f"before it, and {whole} from all of them"
         for column, whole, short in _differences(con)
     ][:1]
 
 
 def _differences(con: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, object, object]]:
-    """Yield each column whose newest values differ between `whole` and `tail`, with both values."""
+    """Yield each column that differs between `whole` and `tail`, with both values."""
     for name, kind, *_ in con.execute("describe whole").fetchall():
         if name.lower() in KEYS:
             continue

@@ -1,4 +1,4 @@
-"""Read a .sql file as the one definition that it may hold, before any of it runs.
+"""Read the one definition that a .sql file may hold.
 
 sqlglot only reads: the author's text is executed unchanged. Statements are told apart by DuckDB's own parser, so that
 no quotation can hide one. Every refusal names the file and the line: `mine.sql:3: the body is not a SELECT`.
@@ -58,7 +58,7 @@ class Definition:
     """the file's line on which the body begins"""
 
     def line(self, node: exp.Expr) -> int:
-        """Return the line that a node is on, as near as its names tell."""
+        """Return a node's line, as near as its names tell."""
         around: exp.Expr | None = node
         while around is not None:
             lines = [int(name.meta["line"]) for name in around.find_all(exp.Identifier) if "line" in name.meta]
@@ -68,14 +68,14 @@ class Definition:
         return self.first_line
 
     def tables(self) -> Iterator[exp.Table]:
-        """Yield the relations and table functions that are read, except names of CTEs."""
+        """Yield the relations and table functions that are read, without CTEs."""
         local = {cte.alias_or_name.lower() for cte in self.body.find_all(exp.CTE)}
         for table in self.body.find_all(exp.Table):
             if isinstance(table.this, exp.Func) or table.name.lower() not in local:
                 yield table
 
     def names_read(self) -> dict[str, exp.Expr]:
-        """Return the relations and macros that are read, also those passed to a macro as its source."""
+        """Return the relations and macros that are read, also as a source."""
         names: dict[str, exp.Expr] = {}
         for table in self.tables():
             names.setdefault(table_name(table), table)
@@ -87,7 +87,9 @@ class Definition:
 
 
 def read_definition(file: SqlFile) -> Definition:
-    """Parse a file: a table macro or a view named after it, and its comment; nothing else.
+    """Parse a file's table macro or view.
+
+    It is named after the file, and nothing but its comment may stand beside it.
 
     Raises:
         RefusedFile: it holds something else, or cannot be parsed.
@@ -141,7 +143,7 @@ def in_loading_order(files: Sequence[SqlFile]) -> list[SqlFile]:
 
 @cache
 def parser() -> duckdb.DuckDBPyConnection:
-    """Return a DuckDB that only parses and lists its functions; nothing is stored in it."""
+    """Return a DuckDB that only parses and lists its functions."""
     return duckdb.connect(":memory:")
 
 
@@ -165,7 +167,7 @@ def _parsed_body(file: SqlFile, body: str, first_line: int) -> exp.Query:
 
 
 def _statements(file: SqlFile) -> Iterator[tuple[str, int]]:
-    """Yield the statements as DuckDB separates them, without leading comments, each with its first line."""
+    """Yield the statements as DuckDB separates them, with their first lines."""
     try:
         texts = [str(statement.query) for statement in parser().extract_statements(file.text)]
     except (duckdb.Error, IndexError) as problem:

@@ -1,4 +1,4 @@
-"""The linter's rules: refuse a user's .sql file that could do harm or see the future, before it runs.
+"""Refuse users' .sql files that could do harm or see the future.
 
 What the rules cannot show to be safe is refused, with the line and the reason: `mine.sql:3: lead() sees the future`.
 A header line `-- allows look-ahead: <reason>` lets research labels through, marked as such; harm is never allowed.
@@ -66,7 +66,7 @@ def lint(files: Sequence[SqlFile], known: frozenset[str]) -> list[LintError]:
 
 
 def is_duckdb_function(name: str) -> bool:
-    """Return whether DuckDB itself has a function of this name, of any kind."""
+    """Return whether DuckDB itself has a function of this name."""
     return name.lower() in _functions("true")
 
 
@@ -121,7 +121,7 @@ def _look_ahead(definition: Definition) -> Iterator[Violation]:
 
 
 def _disguised_times(body: exp.Expr) -> Iterator[Violation]:
-    """Yield what could name something else as a time, or hide where a row's time comes from."""
+    """Yield what could hide where a row's time comes from."""
     for node in body.find_all(exp.With, exp.TableAlias, exp.Star, exp.Pivot, exp.SetOperation, exp.Alias):
         match node:
             case exp.With() if node.args.get("recursive"):
@@ -191,7 +191,7 @@ def _borrowed_look_ahead(definition: Definition, tainted: frozenset[str]) -> Ite
 
 
 def _tainted(definitions: Sequence[Definition]) -> frozenset[str]:
-    """Return the relations that may look ahead, themselves or through what they read."""
+    """Return the relations that may look ahead, directly or through others."""
     files = [*built_in_files(), *(definition.file for definition in definitions)]
     tainted = {file.name for file in files if file.allows_look_ahead is not None}
     while more := {d.file.name for d in definitions if tainted & d.names_read().keys()} - tainted:
@@ -218,7 +218,7 @@ def _joins_same_time(join: exp.Join) -> bool:
 
 
 def _may_be_negative(value: exp.Expr | None, definition: Definition) -> bool:
-    """Return whether an offset is not plainly a count of rows: a minus, a column, something taken from a number."""
+    """Return whether an offset is not plainly a count of rows."""
     if value is None:
         return False
     value = value.unnest()
@@ -238,7 +238,7 @@ def _aggregates() -> frozenset[str]:
 
 @cache
 def _unstable_functions() -> frozenset[str]:
-    """Return the functions whose answer is not that of their arguments: random, now, nextval, getvariable, …"""
+    """Return the functions that do not depend on their arguments alone."""
     unstable = _functions("stability <> 'CONSISTENT' and function_type = 'scalar'") - {"error"}  # it keeps a bound
     unstable |= _CLOCKS | _OUTSIDE
     macros = (

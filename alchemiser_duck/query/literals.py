@@ -1,6 +1,7 @@
-"""Turn Python values into SQL text, for the statements where DuckDB binds no parameter.
+"""Turn Python values into SQL text.
 
-No other module quotes: `literal("O'Neil")` is `'O''Neil'`, `identifier('a"b')` is `"a""b"`.
+No other module quotes, and only statements where DuckDB binds no parameter need it: `literal("O'Neil")` is `'O''Neil'`,
+`identifier('a"b')` is `"a""b"`.
 """
 
 import math
@@ -41,7 +42,7 @@ def literal(value: Scalar) -> str:
 
 
 def literal_list(values: Iterable[str]) -> str:
-    """Write texts as the inside of an IN list; empty for no texts."""
+    """Write texts as the inside of an IN list."""
     return ", ".join(literal(value) for value in values)
 
 
@@ -51,5 +52,5 @@ def literal_array(values: Iterable[str]) -> str:
 
 
 def where(conditions: Sequence[str]) -> str:
-    """Write a WHERE clause of conditions that must all hold; nothing where there are none."""
+    """Write a WHERE clause of all conditions; nothing for none."""
     return f" where {' and '.join(conditions)}" if conditions else ""

@@ -32,7 +32,7 @@ _ARITHMETIC = (
 
 
 def look_back_of(file: SqlFile) -> str | None:
-    """Return the declared look-back, or the inferred one; None means that no bound is known.
+    """Return the declared look-back or the inferred one; None means unbounded.
 
     Raises:
         RefusedFile: the file declares none and cannot be read.
@@ -41,7 +41,7 @@ def look_back_of(file: SqlFile) -> str | None:
 
 
 def infer_look_back(file: SqlFile) -> str | None:
-    """Read the look-back from frames and lag offsets, added up through nested queries.
+    """Add up frames and lag offsets through nested queries.
 
     Returns:
         SQL over the parameters; None means that no bound can be seen.
@@ -54,7 +54,9 @@ def infer_look_back(file: SqlFile) -> str | None:
 
 
 def bar_counts(file: SqlFile) -> frozenset[str]:
-    """Return the parameters that reach a frame's bound or a lag's offset: they may not be negative.
+    """Return the parameters that count bars, which may not be negative.
+
+    They reach a frame's bound or a lag's offset.
 
     Raises:
         RefusedFile: the file cannot be read.
@@ -72,7 +74,7 @@ def bar_counts(file: SqlFile) -> frozenset[str]:
 
 
 def declared_errors(file: SqlFile) -> Iterator[LintError]:
-    """Yield why the declared look-back cannot be evaluated: it is not arithmetic over the parameters."""
+    """Yield why the declared look-back is not arithmetic over the parameters."""
     if file.look_back is None:
         return
     reason = _why_not_arithmetic(file.look_back, file)
@@ -102,7 +104,7 @@ def _why_not_arithmetic(text: str, file: SqlFile) -> str | None:
 
 
 def _drops_rows_inside(definition: Definition) -> bool:
-    """Return whether a nested query leaves rows out: a window above it then reaches back further than its frame."""
+    """Return whether windows reach further because a query below drops rows."""
     outermost = definition.body.unnest()
     for clause in definition.body.find_all(exp.Where, exp.Qualify, exp.Having):
         depends_on_rows = column_names(list(clause.find_all(exp.Column))) - definition.parameters
@@ -112,7 +114,7 @@ def _drops_rows_inside(definition: Definition) -> bool:
 
 
 def _query_depth(query: exp.Expr, local: dict[str, str | None]) -> str | None:
-    """Return the look-back of a query, given that of the CTEs before it; None means unbounded."""
+    """Return the look-back of a query over CTEs; None means unbounded."""
     if isinstance(query, exp.Subquery):
         return _query_depth(query.this, local)
     if isinstance(query, exp.SetOperation):
@@ -163,7 +165,7 @@ def _window_depth(window: exp.Window) -> str | None:
 
 
 def _call_depth(call: exp.Anonymous) -> str | None:
-    """Return the look-back in a function's header, with the call's arguments for its parameters."""
+    """Return the look-back in a function's header for a call's arguments."""
     file = windowed_functions()[call.name.lower()]
     if file.look_back is None:
         return None

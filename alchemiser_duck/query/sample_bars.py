@@ -1,6 +1,6 @@
-"""Sample bars to try a user's indicator on: the same on every machine, and no lake is needed.
+"""Make sample bars to try a user's indicator on, without a lake.
 
-Prices wander from 50 USD along a trend and volumes vary, all of it from a hash.
+They are the same on every machine. Prices wander from 50 USD along a trend and volumes vary, all of it from a hash.
 """
 
 import math
@@ -82,7 +82,7 @@ _SAMPLE_VIEWS = {
 
 
 class SampleSymbol(NamedTuple):
-    """A symbol with bars on the weekdays from first to last, counted from 1."""
+    """A symbol with bars on some weekdays, counted from 1."""
 
     name: str
     first: int = 1
@@ -93,12 +93,12 @@ class SampleSymbol(NamedTuple):
 
 USUAL_SYMBOLS = (SampleSymbol("LONG"), SampleSymbol("SHORT", first=300), SampleSymbol("ONCE", first=400, last=400))
 """435 bars, 136 and a single one."""
-MANY_SYMBOLS = tuple(SampleSymbol(f"S{number:02}", trend=0.002 * (-1) ** number) for number in range(40))
+MANY_SYMBOLS = tuple(SampleSymbol(f"S{number:02}", trend=0.002 * (-1) ** number) for number in range(16))
 """Half of them rise and half fall, so that extremes lie at either end of a window."""
 
 
 def sample_layer() -> duckdb.DuckDBPyConnection:
-    """Open a DuckDB with every built-in file over sample bars, and with no access to anything else."""
+    """Open a DuckDB with the whole layer over sample bars alone."""
     con = duckdb.connect(":memory:")
     con.execute("set timezone = 'UTC'")
     con.execute(f"set variable market_data = {literal(str(sql_root() / 'empty_lake'))}")
@@ -114,7 +114,7 @@ def sample_layer() -> duckdb.DuckDBPyConnection:
 
 
 def make_sample_bars(con: duckdb.DuckDBPyConnection, bars: int, symbols: Sequence[SampleSymbol]) -> None:
-    """Replace the sample bars by those of so many weekdays up to the end of January 2025."""
+    """Replace the sample bars by so many weekdays of some symbols."""
     first_day = _LAST_DAY - timedelta(days=math.ceil(bars * 7 / 5))
     listed = ", ".join(f"({literal(s.name)}, {s.first}, {s.last}, {literal(s.trend)})" for s in symbols)
     con.execute(_SAMPLE_BARS.format(first_day=literal(first_day), last_day=literal(_LAST_DAY), symbols=listed))

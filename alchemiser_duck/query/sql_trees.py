@@ -28,7 +28,7 @@ def parsed(text: str) -> exp.Expr:
 
 
 def function_name(function: exp.Expr) -> str:
-    """Return the name that DuckDB knows a function by, in lower case; empty for operators."""
+    """Return DuckDB's name of a function; empty for operators."""
     if isinstance(function, exp.Anonymous):
         return str(function.name).lower()
     name = re.match(r"\w+", function.sql("duckdb"))
@@ -51,7 +51,7 @@ def column_names(nodes: list[exp.Expr]) -> set[str]:
 
 
 def window_function(window: exp.Window) -> exp.Expr:
-    """Return the function that a window is over, without FILTER and IGNORE NULLS."""
+    """Return a window's function, without FILTER and IGNORE NULLS."""
     function: exp.Expr = window.this
     while isinstance(function, exp.IgnoreNulls | exp.RespectNulls | exp.Filter):
         function = function.this
@@ -69,7 +69,7 @@ def is_over_window(function: exp.Expr) -> bool:
 def resolved_window(
     window: exp.Window, select: exp.Expr | None = None
 ) -> tuple[list[exp.Expr], list[exp.Expr], exp.Expr | None]:
-    """Return partition, order and frame of a window, following a name into the WINDOW clause.
+    """Return a window's partition, order and frame, through the WINDOW clause.
 
     Args:
         select: the SELECT whose WINDOW clause is searched; None means the one around the window.
@@ -89,7 +89,7 @@ def resolved_window(
 
 @cache
 def windowed_functions() -> Mapping[str, SqlFile]:
-    """Return the layer's functions that hold a window, themselves or through what they call."""
+    """Return the layer's functions that hold a window, directly or not."""
     functions = built_in_functions()
     windowed = {name for name, file in functions.items() if " over (" in file.text}
     while more := {
@@ -102,7 +102,7 @@ def windowed_functions() -> Mapping[str, SqlFile]:
 
 
 def is_windowed(node: exp.Expr) -> bool:
-    """Return whether the node is a window, or calls a function of the layer that holds one."""
+    """Return whether it is a window or a function that holds one."""
     return isinstance(node, exp.Window) or (
         isinstance(node, exp.Anonymous) and node.name.lower() in windowed_functions()
     )

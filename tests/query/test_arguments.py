@@ -1,4 +1,4 @@
-"""Arguments as people type them: every spelling gives one value, and what is none is named in the error."""
+"""Every spelling of an argument gives one value; errors name the others."""
 
 import subprocess
 import sys
@@ -140,7 +140,7 @@ def test_every_way_to_write_a_day_is_that_day(day: date) -> None:
 
 @given(instant=st.datetimes(timezones=st.timezones()).filter(lambda instant: 1900 < instant.year < 2100))
 def test_an_instant_never_names_a_session_that_is_not_over(instant: datetime) -> None:
-    """Midnight in New York is the stamp of a bar, not an instant."""
+    """Midnight in New York stamps a bar: it is no instant."""
     in_new_york = instant.astimezone(NEW_YORK)
     assume(in_new_york.time() != datetime.min.time())
     if in_new_york.hour < 16:
@@ -325,7 +325,7 @@ def test_the_users_own_indicators_are_found_in_their_folder(tmp_path: Path) -> N
 
 
 def test_no_library_of_tables_is_imported() -> None:
-    """They are met by what their values can do: importing one takes longer than most calls."""
+    """To import one takes longer than most calls."""
     libraries = {"numpy", "pandas", "polars", "sqlglot"}
     code = f"import sys, alchemiser_duck.query.arguments; print({libraries} & set(sys.modules))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -30,7 +30,7 @@ def test_sound_indicators_have_no_errors(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", sorted(set(SEES_THE_FUTURE) - BEYOND_THE_EXPERIMENT))
 def test_the_experiment_alone_finds_what_the_rules_refuse(name: str) -> None:
-    """Without the linter: on sample bars, values change when later bars are taken away, or rows are not one per bar."""
+    """Sample bars show the fault without the linter's rules."""
     errors = _dry_run([SqlFile(Path("mine.sql"), SEES_THE_FUTURE[name])])
     assert errors, "it got through"
 

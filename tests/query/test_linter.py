@@ -1,4 +1,4 @@
-"""The linter refuses what is harmful and what could see the future, and passes what is sound."""
+"""The linter refuses harm and look-ahead, and passes sound files."""
 
 import ast
 import re
@@ -75,7 +75,7 @@ SEEN_TO_BE_SOUND = {"max_drawdown"}
 
 
 def test_the_built_in_indicators_pass_their_own_rules() -> None:
-    """But for sqlglot's view of two reading relations, which are the layer's own business."""
+    """The rules hold for the layer too."""
     indicators = [indicator for indicator in built_in_files() if indicator.is_indicator]
     errors = [error for error in lint(indicators, KNOWN) if error.path.stem not in SEEN_TO_BE_SOUND]
     assert errors == []
@@ -110,7 +110,7 @@ def test_a_refused_file_stops_every_read_and_says_where(stored_settings: Setting
 
 
 def rules() -> list[str]:
-    """Return the reason of every rule in the linter's code, as a pattern."""
+    """Return the reason of every rule in the linter, as a pattern."""
     tree = ast.parse(Path(linter.__file__).read_text())
     patterns = []
     for node in ast.walk(tree):
@@ -124,7 +124,7 @@ def rules() -> list[str]:
 
 
 def test_every_rule_fires() -> None:
-    """The rules hang on names in sqlglot's trees: a new version that renames one would let files through in silence."""
+    """A version of sqlglot that renames a node would silence a rule."""
     label = file("-- allows look-ahead: a label\n" + of_bars("close", "").replace("mine", "label"), "label")
     reader = file(of_bars("close").replace("query_table(source)", "label()"))
     reasons = {error.reason for error in lint([label, reader], KNOWN)}
@@ -138,7 +138,7 @@ def test_every_rule_fires() -> None:
 
 @pytest.mark.parametrize("name", ["read_parquet", "Read_CSV", "sum", "duckdb_secrets", "now", "unnest"])
 def test_a_file_is_not_named_like_a_function_of_duckdb(name: str) -> None:
-    """Another file that calls it would be taken to call the user's own."""
+    """A call of DuckDB's function would be taken for the user's own."""
     [error] = lint([file(macro("select symbol, timestamp, close from query_table(source)", name), name)], KNOWN)
     assert f"{name.lower()} is a function of DuckDB: rename the file" in error.reason
 

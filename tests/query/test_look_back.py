@@ -1,4 +1,4 @@
-"""Look-backs: inferred from frames and lag offsets as tight as they can be, and all that is read."""
+"""Look-backs are inferred tightly, and no more bars are read."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -62,7 +62,7 @@ def test_look_back_is_inferred_from_frames_and_lags(text: str, expected: dict[in
 
 @pytest.mark.parametrize("name", ["trailing frame", "frame that ends earlier", "lag", "nested"])
 def test_an_inferred_look_back_is_tight(name: str) -> None:
-    """So many bars before a row give its value; with one bar less it changes."""
+    """So many bars give a row's value; one bar less changes it."""
     con = duckdb.connect(":memory:")
     prices = np.random.default_rng(5).uniform(50, 60, 40).tolist()
     rows = [(datetime(2025, 1, 1, 5, tzinfo=UTC) + timedelta(days=i), price) for i, price in enumerate(prices)]
