@@ -1,21 +1,46 @@
-"""Value objects: bars, quotes, and bars that were turned away.
+"""Words that every folder uses: bars, quotes, bars that were turned away, timeframes and tickers.
 
 Units: timestamps are UTC, prices USD per share, volumes shares.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from alchemiser_duck.errors import UnsupportedTimeframe
+from alchemiser_duck.errors import BadParameter, CryptoPair, UnsupportedTimeframe
 
 TIMEFRAMES = ("1Day",)
+
+TICKER = re.compile(r"[A-Z][A-Z0-9]{0,5}(?:[./-][A-Z]{1,4})?")
+_CRYPTO = re.compile(
+    r"[A-Z0-9]{2,6}(?://?|-)(?:USD|USDT|USDC|BTC|ETH|EUR)|(?:BTC|ETH|SOL|LTC|BCH|DOGE|AVAX|LINK|UNI)USD[TC]?"
+)
+_COMPOSER = re.compile(r"(?:(?P<kind>[A-Z]+)::)?(?P<ticker>.+?)(?P<quote>//USD)?")
 
 
 def require_timeframe(timeframe: str) -> None:
     """Raise UnsupportedTimeframe unless the lake holds bars of this timeframe."""
     if timeframe not in TIMEFRAMES:
         raise UnsupportedTimeframe(f"timeframe {timeframe!r} is not stored; the lake holds {', '.join(TIMEFRAMES)}")
+
+
+def alpaca_symbol(text: str) -> str:
+    """Return a ticker in Alpaca's form.
+
+    BRK/B and BRK-B are BRK.B, Composer's EQUITIES::SPY//USD is SPY.
+
+    Raises:
+        CryptoPair: it is BTC/USD or the like.
+        BadParameter: it is not a ticker.
+    """
+    parts = _COMPOSER.fullmatch(text.strip())
+    kind, ticker = (parts.group("kind"), parts.group("ticker")) if parts else (None, "")
+    if kind == "CRYPTO" or _CRYPTO.fullmatch(text.strip()):
+        raise CryptoPair(f"{text!r} is a crypto pair; the lake holds stocks")
+    if kind not in (None, "EQUITIES") or not TICKER.fullmatch(ticker):
+        raise BadParameter(f"{text!r} is not a ticker; write it as Alpaca does, for example BRK.B")
+    return re.sub("[/-]", ".", ticker)
 
 
 @dataclass(frozen=True, slots=True)

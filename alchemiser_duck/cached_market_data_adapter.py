@@ -526,7 +526,7 @@ def _bar_counts(file: SqlFile) -> frozenset[str]:
     """The parameters of a user's indicator that may not be negative; built-in ones keep their own bounds."""
     if file.is_built_in:
         return frozenset()
-    from alchemiser_duck.query.linter import bar_counts  # sqlglot is only needed for users' own files
+    from alchemiser_duck.query.look_back import bar_counts  # sqlglot is only needed for users' own files
 
     return bar_counts(file)
 

@@ -8,6 +8,7 @@ from threading import Lock
 from typing import Literal
 
 from alchemiser_duck import exchange_calendar as calendar
+from alchemiser_duck.bars import alpaca_symbol
 from alchemiser_duck.data_refresh_service import HISTORY_START, DataRefreshService
 from alchemiser_duck.errors import AlchemiserDuckError, BadParameter, StorageError
 from alchemiser_duck.ingest.run_reports import SymbolOutcome
@@ -15,7 +16,6 @@ from alchemiser_duck.lake.leases import FetchLeases, Lease
 from alchemiser_duck.lake.object_store import S3Objects
 from alchemiser_duck.market_data_store import MarketDataStore
 from alchemiser_duck.settings import Settings
-from alchemiser_duck.strategies.tickers import alpaca_symbol
 
 COOLDOWN = timedelta(minutes=15)
 """For this long after a fetch, the same symbol is not fetched again."""

@@ -9,10 +9,10 @@ that names its location: a universe is never silently smaller than the files say
 
 from pathlib import Path
 
+from alchemiser_duck.bars import alpaca_symbol
 from alchemiser_duck.settings import Settings
 from alchemiser_duck.strategies.formats import UnknownShape, file_sightings, files_with_symbols
 from alchemiser_duck.strategies.sightings import ExtractedSymbol, Extraction, IndicatorUse, LeftOut, Universe
-from alchemiser_duck.strategies.tickers import alpaca_symbol
 
 __all__ = [
     "ExtractedSymbol",

@@ -195,7 +195,7 @@ def indicators(
     import pyarrow as pa
 
     from alchemiser_duck.query.catalogue import indicator_files
-    from alchemiser_duck.query.linter import infer_look_back
+    from alchemiser_duck.query.look_back import infer_look_back
 
     rows = [
         {

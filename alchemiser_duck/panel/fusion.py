@@ -12,7 +12,8 @@ import sqlglot
 from sqlglot import exp
 
 from alchemiser_duck.query.catalogue import KEYS, SqlFile, built_in_functions
-from alchemiser_duck.query.linter import read, resolved_window
+from alchemiser_duck.query.definitions import read_definition
+from alchemiser_duck.query.sql_trees import resolved_window
 
 SOURCE = "query_table"
 """What the first SELECT of a chain reads: the bars."""
@@ -72,7 +73,7 @@ def columns(file: SqlFile) -> list[str] | None:
 @cache
 def _body(file: SqlFile) -> exp.Query:
     """The SELECT of a file. Of a user's own, as the linter reads it: statements are told apart by DuckDB itself."""
-    parsed = sqlglot.parse_one(file.body, read="duckdb") if file.is_built_in else read(file).body
+    parsed = sqlglot.parse_one(file.body, read="duckdb") if file.is_built_in else read_definition(file).body
     body = parsed.unnest()
     assert isinstance(body, exp.Query)  # noqa: S101 (a table macro has nothing else)
     return body

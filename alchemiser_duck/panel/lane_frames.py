@@ -1,7 +1,9 @@
-"""How a frame of rows is put together from lanes and blocks (see side_by_side), whatever is computed over it.
+"""Put frames of rows together from lanes and blocks.
 
-It is what it covers of its own block, whole blocks before that (of 1, 2, 4, 8, … of them, each made of the one before
-it and of that same one further back), and some lanes of the block in which it begins; frames of all lengths share them.
+A frame is what it covers of its own block, whole blocks before that (of 1, 2, 4, 8, … blocks, each made of the one
+before it and of that same one further back), and some lanes of the block in which it begins. With 4 lanes, the frame
+of the last 11 rows that ends in lane 1 is lanes 0 and 1, the two blocks before, and lane 3 of the block before those.
+Frames of all lengths share these parts.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,33 +14,36 @@ from alchemiser_duck.panel.execution import BEFORE, LANES
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """Which rows a window goes over."""
+    """The rows of a window, and the first bar that matters."""
 
     rows: int | None
-    """the last so many; None: all there are"""
-    first: int = 1
+    """the last so many; None means all up to this one"""
+    live_from: int = 1
     """the first bar of a symbol on which anything depends on the window"""
 
-    def is_full(self, missing: int | None = 0, least: int = 0) -> bool:
-        """Whether it has all its rows, more than the least number, wherever anything depends on it.
+    def is_full(self, leading_nulls: int | None = 0, least: int = 0) -> bool:
+        """Return whether it has all its rows wherever anything depends on it.
 
         Args:
-            missing: how many of a symbol's first rows do not count; None: any may not.
+            least: it must have more rows than that.
+            leading_nulls: how many of a symbol's first rows do not count; None means that any may not.
         """
-        return missing is not None and self.rows is not None and self.rows > least and self.first >= self.rows + missing
+        if leading_nulls is None or self.rows is None:
+            return False
+        return self.rows > least and self.live_from >= self.rows + leading_nulls
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """So many rows, one after the other, and what is computed over them: SQL over the columns of a block."""
+    """Consecutive rows, and what is computed over them as SQL."""
 
     rows: int
     values: tuple[str, ...]
 
 
-Both = Callable[[Frame, Frame, int, str | None], tuple[str, ...]]
-"""From a frame, the one before it, the lane in which the later one ends, and when the earlier one is there (None:
-wherever it matters), to what is computed over both. Of the earlier one nothing but the first rows can be missing."""
+Combine = Callable[[Frame, Frame, int, str | None], tuple[str, ...]]
+"""Computes the values over two frames: the later one, the one before it, the lane in which the later one ends, and the
+condition that the earlier one exists (None means wherever it matters). Of the earlier one, only first rows can lack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,55 +51,55 @@ class LaneFrames:
     """The frames that a window has on the rows of a block."""
 
     single: Sequence[tuple[str, ...]]
-    """what is computed over each lane's own row"""
-    both: Both
+    """the values over each lane's own row"""
+    combine: Combine
     far_back: Callable[[str, int], str]
     """the value of so many blocks back, whichever symbol's that is"""
     extent: Extent
     most_blocks: int
-    """that a symbol has, or a power of two above it"""
+    """of a symbol, or a power of two above it"""
 
     def values(self) -> list[tuple[str, ...]]:
-        """What is computed over each lane's frame."""
+        """Return the values over each lane's frame."""
         return [self._ending_in(lane).values for lane in range(LANES)]
 
     def _ending_in(self, end: int) -> Frame:
-        rows = self.extent.rows
+        rows, own = self.extent.rows, end + 1
+        if rows is not None and rows <= own:
+            return self._within(own - rows, end)
         if rows is None or rows > self.most_blocks * LANES:
-            blocks, rest = self.most_blocks - (end == LANES - 1), 0
-        elif rows <= end + 1:
-            return self._within(end - rows + 1, end)
+            blocks, rest = self.most_blocks - (own == LANES), 0
         else:
-            blocks, rest = divmod(rows - end - 1, LANES)
-        if end == LANES - 1:
-            total = self._whole(blocks + 1)
+            blocks, rest = divmod(rows - own, LANES)
+        if own == LANES:
+            frame = self._whole(blocks + 1)
         else:
-            total = self._within(0, end)
-            total = self._joined(total, self._whole(blocks), 1, end) if blocks else total
-        return self._joined(total, self._within(LANES - rest, LANES - 1), blocks + 1, end) if rest else total
+            frame = self._within(0, end)
+            frame = self._joined(frame, self._whole(blocks), 1, end) if blocks else frame
+        return self._joined(frame, self._within(LANES - rest, LANES - 1), blocks + 1, end) if rest else frame
 
     def _within(self, first: int, last: int) -> Frame:
-        """Over some lanes of one block; what begins or ends with it takes as few steps as there can be."""
+        """Return the frame over lanes of one block, in few steps."""
         if first == last:
             return Frame(1, self.single[last])
         middle = last - last % (1 << ((first ^ last).bit_length() - 1))
-        near, far = self._within(middle, last), self._within(first, middle - 1)
-        return Frame(near.rows + far.rows, self.both(near, far, last, None))
+        later, earlier = self._within(middle, last), self._within(first, middle - 1)
+        return Frame(later.rows + earlier.rows, self.combine(later, earlier, last, None))
 
     def _whole(self, blocks: int) -> Frame:
-        """Over the last blocks, this one included."""
+        """Return the frame over the last blocks, this one included."""
         last = LANES - 1
         powers = [self._within(0, last)]
         while powers[-1].rows * 2 <= blocks * LANES:
             powers.append(self._joined(powers[-1], powers[-1], powers[-1].rows // LANES, last))
-        total = powers.pop()
+        frame = powers.pop()
         for power in reversed(powers):
-            if total.rows + power.rows <= blocks * LANES:
-                total = self._joined(total, power, total.rows // LANES, last)
-        return total
+            if frame.rows + power.rows <= blocks * LANES:
+                frame = self._joined(frame, power, frame.rows // LANES, last)
+        return frame
 
-    def _joined(self, near: Frame, far: Frame, blocks: int, end: int) -> Frame:
-        """Over a frame and one that ends so many blocks back."""
-        there = None if self.extent.is_full() else f"{BEFORE} >= {blocks * LANES}"
-        moved = Frame(far.rows, tuple(self.far_back(value, blocks) for value in far.values))
-        return Frame(near.rows + far.rows, self.both(near, moved, end, there))
+    def _joined(self, later: Frame, earlier: Frame, blocks: int, end: int) -> Frame:
+        """Return one frame with another that ends so many blocks before."""
+        exists = None if self.extent.is_full() else f"{BEFORE} >= {blocks * LANES}"
+        moved = Frame(earlier.rows, tuple(self.far_back(value, blocks) for value in earlier.values))
+        return Frame(later.rows + earlier.rows, self.combine(later, moved, end, exists))

@@ -1,7 +1,8 @@
-"""Which columns of a panel are computed in which SELECT: as few SELECTs as there can be, each with few columns.
+"""Distribute a panel's columns over as few SELECTs as possible.
 
-Every SELECT hands on every column that a later one reads, vector by vector: of a panel with many windows that is a
-fifth of the work.
+A SELECT hands on every column that a later one reads, vector by vector: of a panel with many windows that is a fifth of
+the work. A column's level is (windows below it, SELECTs since those). Of `c1 = close - open`, `c2 = lag(c1)` and
+`c3 = c2 / 2`, the first is on level (0, 1), the lag on (1, 0), and c3 on (1, 1): three SELECTs.
 """
 
 import re
@@ -11,12 +12,12 @@ from dataclasses import dataclass, replace
 
 from sqlglot import exp
 
-from alchemiser_duck.panel.newest import is_windowed
+from alchemiser_duck.query.sql_trees import is_windowed
 
 Level = tuple[int, int]
-"""(windows below, SELECTs since those): what has a window in it is on SELECT 0."""
+"""(windows below, SELECTs since those): a column with a window in it is on SELECT 0."""
 
-_OURS = re.compile(r"\bc\d+\b")
+_OUR_COLUMN = re.compile(r"\bc\d+\b")
 _NOT_PLAIN = re.compile(r"['\"]|\bc\d+\.")
 
 
@@ -30,18 +31,19 @@ class Column:
     is_lag: bool
     """over rows that are in order, which costs less than to hand a column on"""
     is_plain: bool
-    """whether c1 in the text is always the column: no string, no field of a struct, and no function of the layer, which
-    names its argument more than once"""
+    """c1 in the text is always the column: no string, no field of a struct, and no function of the layer, which names
+    its argument more than once"""
 
     @classmethod
     def of(cls, value: exp.Expr, text: str, reads: Iterable[str]) -> "Column":
+        """Describe an expression and its text."""
         is_lag = isinstance(value, exp.Window) and isinstance(value.this, exp.Lag) and not value.args.get("order")
         is_plain = not _NOT_PLAIN.search(text) and not value.find(exp.Anonymous)
         return cls(text, frozenset(reads), is_windowed(value), is_lag, is_plain)
 
     def with_parts(self, parts: "Mapping[str, Column]") -> "Column":
-        """The column with these written out where it names them."""
-        text = _OURS.sub(lambda name: f"({parts[name[0]].text})" if name[0] in parts else name[0], self.text)
+        """Return the column with these written out where it names them."""
+        text = _OUR_COLUMN.sub(lambda name: f"({parts[name[0]].text})" if name[0] in parts else name[0], self.text)
         reads = (self.reads - parts.keys()).union(*(part.reads for part in parts.values()))
         has_window = self.has_window or any(part.has_window for part in parts.values())
         return replace(self, text=text, reads=reads, has_window=has_window)
@@ -50,51 +52,51 @@ class Column:
 def ctes(
     columns: Mapping[str, Column], wanted: Set[str], keys: Sequence[str], source: str, label: str
 ) -> Iterator[tuple[str, str]]:
-    """The CTEs that compute columns, one from the other: the name of each, and its text.
+    """Yield name and text of the CTEs that compute columns.
 
     Args:
         columns: all to compute, each after those that it reads.
         wanted: those that are read afterwards, of these columns or the source's.
-        keys: columns of the source that all of them hand on.
-        label: what their names begin with.
+        keys: columns of the source that every CTE hands on.
+        label: the beginning of their names.
     """
     computed = selects(columns, wanted)
     for number, new in enumerate(computed):
         later = computed[number + 1 :]
-        used = set(wanted).union(*(column.reads for values in later for column in values.values())) - set(keys)
-        is_there = used.difference(new, *later)
-        made = (f"{column.text} as {name}" for name, column in new.items())
-        listed = ",\n        ".join([*keys, *sorted(is_there), *made])
+        read_later = set(wanted).union(*(column.reads for values in later for column in values.values())) - set(keys)
+        handed_on = sorted(read_later.difference(new, *later))
+        projections = (f"{column.text} as {name}" for name, column in new.items())
+        listed = ",\n        ".join([*keys, *handed_on, *projections])
         name = f"{label}_{number}"
         yield name, f"{name} as (\n    select\n        {listed}\n    from {source}\n)"
         source = name
 
 
 def selects(columns: Mapping[str, Column], wanted: Set[str]) -> list[dict[str, Column]]:
-    """The columns each SELECT computes, one SELECT after the other.
+    """Return the columns that each SELECT computes, one SELECT after the other.
 
     Args:
         columns: all to compute, each after those that it reads.
-        wanted: those that are read afterwards. Others need not become columns: what is named once is written where it
-            is named, and so is a lag.
+        wanted: those that are read afterwards. Others need not become columns: a column that is named once is written
+            where it is named, and so is a lag.
     """
     kept: dict[str, Column] = {}
     levels: dict[str, Level] = {}
-    named = {name: Counter(_OURS.findall(column.text)) for name, column in columns.items()}
-    left = Counter(name for times in named.values() for name in times.elements())
+    names_in = {name: Counter(_OUR_COLUMN.findall(column.text)) for name, column in columns.items()}
+    uses_left = Counter(name for names in names_in.values() for name in names.elements())
     for name, column in columns.items():
         parts = {}
         if column.is_plain and not column.has_window:
             parts = {
                 part: kept[part]
-                for part, times in named[name].items()
-                if times == 1 and part in kept and part not in wanted and _merges(kept[part], left[part])
+                for part, times in names_in[name].items()
+                if times == 1 and part in kept and part not in wanted and _merges(kept[part], uses_left[part])
             }
-        kept[name], taken = _merged(column, parts, levels)
+        kept[name], merged = _merged(column, parts, levels)
         levels[name] = _level(kept[name], levels)
-        for part in taken:
-            left[part] -= 1
-            if not left[part]:
+        for part in merged:
+            uses_left[part] -= 1
+            if not uses_left[part]:
                 del kept[part]
     _postpone(kept, levels)
     return [
@@ -103,12 +105,12 @@ def selects(columns: Mapping[str, Column], wanted: Set[str]) -> list[dict[str, C
     ]
 
 
-def _merges(part: Column, times: int) -> bool:
-    return part.is_plain and (times == 1 or part.is_lag)
+def _merges(part: Column, uses: int) -> bool:
+    return part.is_plain and (uses == 1 or part.is_lag)
 
 
 def _merged(column: Column, parts: Mapping[str, Column], levels: Mapping[str, Level]) -> tuple[Column, Set[str]]:
-    """The column with its parts written out, and which of them are: windows only where they do not have to wait."""
+    """Write parts out in a column; windows must not have to wait."""
     depth, _ = _level(column, levels)
     merged = column.with_parts(parts)
     if _level(merged, levels)[0] != depth:
@@ -123,7 +125,7 @@ def _level(column: Column, levels: Mapping[str, Level]) -> Level:
 
 
 def _postpone(kept: dict[str, Column], levels: dict[str, Level]) -> None:
-    """What no window reads is computed after the last window, all together."""
+    """Move the columns that no window reads behind the last window."""
     last = max((depth for depth, _ in levels.values()), default=0)
     read_by_windows: set[str] = set()
     for name, column in reversed(kept.items()):

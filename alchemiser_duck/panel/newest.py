@@ -1,18 +1,19 @@
-"""A window's value on the last row of its partition, as an aggregate: one sum instead of one per row.
+"""Turn windows into aggregates where only the last row is needed.
 
-The rows carry how many rows of the partition come after them; a frame that ends on the last row is then a filter.
+That is one sum instead of one per row. Rows carry how many rows of their symbol come after them, so a frame that ends
+on the last row is a filter: `avg(x) over (… rows 4 preceding)` is `avg(x) filter (rows_after <= 4)`, and `lag(x, 3)` is
+`first(x) filter (rows_after = 3)`.
 """
 
 from collections.abc import Mapping
 from functools import cache
 
-import sqlglot
 from sqlglot import exp
 
 from alchemiser_duck.query.catalogue import AT_THE_END, SqlFile, built_in_functions
-from alchemiser_duck.query.linter import function_name, windowed_functions
+from alchemiser_duck.query.sql_trees import function_name, is_windowed, parsed
 
-_IN_ANY_ORDER = frozenset(
+_ORDER_FREE = frozenset(
     {"avg", "count", "max", "median", "min", "sum"}
     | {"corr", "covar_pop", "covar_samp", "kurtosis", "regr_intercept", "regr_r2", "regr_slope", "skewness"}
     | {"stddev", "stddev_pop", "stddev_samp", "var_pop", "var_samp", "variance"}
@@ -21,104 +22,92 @@ _IN_ANY_ORDER = frozenset(
 
 
 def at_last_row(window: exp.Expr, rows_after: str, columns: Mapping[str, exp.Expr]) -> exp.Expr | None:
-    """The aggregate that gives the window's value on the last row by timestamp of each symbol; None: there is none.
+    """Return an aggregate for the window's last value; None means none exists.
 
     Args:
-        window: a window, or a call of one of the layer's functions that has one inside.
-        rows_after: the column with how many rows come after.
-        columns: what the columns are that it reads, where they are more than the source's own.
+        window: a window, or a call of one of the layer's functions that holds one.
+        rows_after: the column with how many rows of the symbol come after.
+        columns: the expressions of the columns that it reads, where they are not the source's own.
     """
     if isinstance(window, exp.Anonymous):
         if window.name.lower() == "decayed_sum":
-            return _decayed_sum(window, rows_after, columns)
-        return _each_at_last_row(expanded(window), rows_after, columns)
+            arguments = decayed_sum_arguments(window, columns)
+            if arguments is None:
+                return None
+            return exp.Anonymous(this=AT_THE_END, expressions=[*arguments, exp.column(rows_after)])
+        return _expression_at_last_row(expanded(window), rows_after, columns)
     if not isinstance(window, exp.Window) or not runs_by_symbol_in_time(window):
         return None
-    function, conditions = window.this, []
-    if isinstance(function, exp.Filter):
-        function, conditions = function.this, [function.expression.this]
+    function, condition = function_and_filter(window)
     if isinstance(function, exp.RowNumber):
         return exp.Count(this=exp.Star())
     if isinstance(function, exp.Lag):
         offset = function.args.get("offset") or exp.Literal.number(1)
-        if function.args.get("default") or conditions or offset.find(exp.Column):
+        if function.args.get("default") or condition or offset.find(exp.Column):
             return None
         return _filtered(exp.Anonymous(this="first", expressions=[function.this.copy()]), f"{rows_after} = {offset}")
-    if function_name(function) not in _IN_ANY_ORDER:
+    if function_name(function) not in _ORDER_FREE:
         return None
-    frame = _frame(window.args.get("spec"), rows_after)
-    return None if frame is None else _filtered(function.copy(), *frame, *(one.sql("duckdb") for one in conditions))
+    conditions = _in_last_frame(window.args.get("spec"), rows_after)
+    if conditions is None:
+        return None
+    return _filtered(function.copy(), *conditions, *([condition.sql("duckdb")] if condition else []))
+
+
+def function_and_filter(window: exp.Window) -> tuple[exp.Expr, exp.Expr | None]:
+    """Return a window's function and its FILTER condition; None means no FILTER."""
+    function = window.this
+    return (function.this, function.expression.this) if isinstance(function, exp.Filter) else (function, None)
 
 
 def expanded(call: exp.Anonymous) -> exp.Expr:
-    """The body of one of the layer's functions, with the call's arguments for its parameters."""
+    """Return a function's body with the call's arguments for its parameters."""
     file = built_in_functions()[call.name.lower()]
-    parameters, body = [name.lower() for name in file.parameters], _body(file)
-    given = dict(zip(parameters, call.expressions, strict=True))
+    arguments = dict(zip(map(str.lower, file.parameters), call.expressions, strict=True))
 
     def replaced(node: exp.Expr) -> exp.Expr:
-        if isinstance(node, exp.Column) and not node.table and node.name.lower() in given:
-            return exp.paren(given[node.name.lower()].copy())
+        if isinstance(node, exp.Column) and not node.table and node.name.lower() in arguments:
+            return exp.paren(arguments[node.name.lower()].copy())
         return node
 
-    return body.transform(replaced).unnest()
+    return _body(file).transform(replaced).unnest()
 
 
 @cache
 def _body(file: SqlFile) -> exp.Expr:
-    return sqlglot.parse_one(file.body, read="duckdb")
+    return parsed(file.body)
 
 
-def _each_at_last_row(value: exp.Expr, rows_after: str, columns: Mapping[str, exp.Expr]) -> exp.Expr | None:
-    """An expression over windows, with an aggregate for each of them; the rest of it must not depend on the row."""
-    inside: list[exp.Expr] = []
+def _expression_at_last_row(value: exp.Expr, rows_after: str, columns: Mapping[str, exp.Expr]) -> exp.Expr | None:
+    """Return the expression with aggregates for its windows; None means none exists."""
+    aggregates: list[exp.Expr | None] = []
 
-    def replaced(node: exp.Expr) -> exp.Expr:
+    def set_apart(node: exp.Expr) -> exp.Expr:
         if not is_windowed(node):
             return node
-        aggregate = at_last_row(node, rows_after, columns)
-        inside.append(aggregate or exp.null())
-        # a stand-in: what an aggregate reads is its own affair
-        return exp.Placeholder(this=str(len(inside) - 1)) if aggregate else exp.null()
+        aggregates.append(at_last_row(node, rows_after, columns))
+        return exp.Placeholder(this=str(len(aggregates) - 1))  # the columns that an aggregate reads are its own affair
 
-    replaced_value = value.transform(replaced)
-    if any(isinstance(one, exp.Null) for one in inside) or replaced_value.find(exp.Column):
+    rest = value.transform(set_apart)
+    if any(aggregate is None for aggregate in aggregates) or rest.find(exp.Column):
         return None
-    return replaced_value.transform(lambda node: inside[int(node.name)] if isinstance(node, exp.Placeholder) else node)
-
-
-def is_windowed(node: exp.Expr) -> bool:
-    """Whether it is a window, or a call of one of the layer's functions that has one inside."""
-    return isinstance(node, exp.Window) or (
-        isinstance(node, exp.Anonymous) and node.name.lower() in windowed_functions()
-    )
+    return rest.transform(lambda node: aggregates[int(node.name)] if isinstance(node, exp.Placeholder) else node)
 
 
 def decayed_sum_arguments(call: exp.Anonymous, columns: Mapping[str, exp.Expr]) -> list[exp.Expr] | None:
-    """x, bar_number, seed_bars and q of a call of decayed_sum; None: nobody says how its weights are made."""
-    x, weights, q = (_unwrapped(argument) for argument in call.expressions)
-    made = columns.get(weights.name) if isinstance(weights, exp.Column) else weights
-    while isinstance(made, exp.Anonymous) and made.name.lower() in built_in_functions().keys() - {"decay_weights"}:
-        made = expanded(made)
-    if not isinstance(made, exp.Anonymous) or made.name.lower() != "decay_weights":
+    """Return x, bar_number, seed_bars and q; None means unknown weights."""
+    x, weights, q = (argument.unnest() for argument in call.expressions)
+    source = columns.get(weights.name) if isinstance(weights, exp.Column) else weights
+    while isinstance(source, exp.Anonymous) and source.name.lower() in built_in_functions().keys() - {"decay_weights"}:
+        source = expanded(source)
+    if not isinstance(source, exp.Anonymous) or source.name.lower() != "decay_weights":
         return None
-    bar_number, seed_bars, _ = made.expressions
+    bar_number, seed_bars, _ = source.expressions
     return [argument.copy() for argument in (x, bar_number, seed_bars, q)]
 
 
-def _decayed_sum(call: exp.Anonymous, rows_after: str, columns: Mapping[str, exp.Expr]) -> exp.Expr | None:
-    arguments = decayed_sum_arguments(call, columns)
-    if arguments is None:
-        return None
-    return exp.Anonymous(this=AT_THE_END, expressions=[*arguments, exp.column(rows_after)])
-
-
-def _unwrapped(value: exp.Expr) -> exp.Expr:
-    return value.unnest() if isinstance(value, exp.Paren) else value
-
-
 def runs_by_symbol_in_time(window: exp.Window) -> bool:
-    """Whether it is partitioned by symbol and ordered by timestamp, oldest first."""
+    """Return whether it runs by symbol, oldest row first."""
     partition = [part.name.lower() for part in window.args.get("partition_by") or []]
     order = window.args["order"].expressions if window.args.get("order") else []
     is_time = len(order) == 1 and not order[0].args.get("desc") and order[0].this.name.lower() == "timestamp"
@@ -126,41 +115,35 @@ def runs_by_symbol_in_time(window: exp.Window) -> bool:
 
 
 def frame_bounds(spec: exp.Expr | None) -> tuple[exp.Expr | None, exp.Expr | None] | None:
-    """How many rows back a frame begins (None: with the first row) and ends (None: on the row itself).
+    """Return how many rows back a frame begins and ends.
 
-    None instead of both: it is not counted in rows, or reaches into later ones.
+    `rows between 4 preceding and current row` is (4, None). A begin of None means the first row, an end of None the row
+    itself. None instead of both means that the frame is not counted in rows, or reaches into later ones.
     """
     if spec is None:
         return None, None
-    written = {name: value.upper() if isinstance(value, str) else value for name, value in spec.args.items()}
-    start, end = written["start"], written.get("end")
-    if written["kind"] != "ROWS" or written.get("exclude") or written["start_side"] != "PRECEDING":
+    part = {name: value.upper() if isinstance(value, str) else value for name, value in spec.args.items()}
+    start, end = part["start"], part.get("end")
+    if part["kind"] != "ROWS" or part.get("exclude") or part["start_side"] != "PRECEDING":
         return None
-    if start != "UNBOUNDED" and not isinstance(start, exp.Expr):
+    if not isinstance(start, exp.Expr) and start != "UNBOUNDED":
         return None
-    if isinstance(end, exp.Expr) and written["end_side"] != "PRECEDING":
-        return None
-    if not isinstance(end, exp.Expr) and end not in ("CURRENT ROW", None):
+    if part["end_side"] != "PRECEDING" if isinstance(end, exp.Expr) else end not in ("CURRENT ROW", None):
         return None
     return start if isinstance(start, exp.Expr) else None, end if isinstance(end, exp.Expr) else None
 
 
-def _frame(spec: exp.Expr | None, rows_after: str) -> list[str] | None:
-    """The conditions on the rows that are in the last row's frame; None: it is not a frame to be counted in rows."""
+def _in_last_frame(spec: exp.Expr | None, rows_after: str) -> list[str] | None:
+    """Return conditions on the last frame's rows; None means uncounted rows."""
     bounds = frame_bounds(spec)
     if bounds is None or any(bound is not None and bound.find(exp.Column) for bound in bounds):
         return None
-    start, end = bounds
-    conditions = [] if start is None else [f"{rows_after} <= {_wrapped(start)}"]
-    return conditions if end is None else [*conditions, f"{rows_after} >= {_wrapped(end)}"]
-
-
-def _wrapped(bound: exp.Expr) -> str:
-    return f"({bound.sql('duckdb')})"
+    sides = zip(("<=", ">="), bounds, strict=True)
+    return [f"{rows_after} {sign} ({bound.sql('duckdb')})" for sign, bound in sides if bound is not None]
 
 
 def _filtered(function: exp.Expr, *conditions: str) -> exp.Expr:
     if not conditions:
         return function
-    condition = sqlglot.parse_one(" and ".join(f"({one})" for one in conditions), read="duckdb")
+    condition = parsed(" and ".join(f"({condition})" for condition in conditions))
     return exp.Filter(this=function, expression=exp.Where(this=condition))

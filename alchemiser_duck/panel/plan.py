@@ -16,13 +16,13 @@ from sqlglot import exp
 from alchemiser_duck.panel.execution import BEFORE, LANES
 from alchemiser_duck.panel.explanation import ColumnPlan, Executor
 from alchemiser_duck.panel.fusion import SOURCE, NotAChainError, Step, chain
-from alchemiser_duck.panel.lanes import NotByLanesError, WindowLanes
+from alchemiser_duck.panel.lanes import NotInLanes, WindowLanes
 from alchemiser_duck.panel.levels import Column, ctes
-from alchemiser_duck.panel.newest import at_last_row, is_windowed
-from alchemiser_duck.panel.nullability import PanelFacts
+from alchemiser_duck.panel.newest import at_last_row
+from alchemiser_duck.panel.nullability import Nullability
 from alchemiser_duck.query.catalogue import BARS_BEFORE, KEYS, PanelEntry
-from alchemiser_duck.query.linter import resolved_window
 from alchemiser_duck.query.literals import identifier, literal, where
+from alchemiser_duck.query.sql_trees import is_windowed, resolved_window
 
 _BARS_AFTER = """
     count(*) over (partition by symbol order by timestamp rows between unbounded preceding and unbounded following)
@@ -185,7 +185,7 @@ def _in_order(
         more = levels.sources(levels.wanted) - set(KEYS)
         columns = ["timestamp", *(["symbol"] if levels.reads_names() else []), *sorted(more)]
         levels.by_lanes(columns, most_bars=1, whole={})
-    except (NotAChainError, NotByLanesError, RecursionError):  # hundreds of CTEs, one on the other
+    except (NotAChainError, NotInLanes, RecursionError):  # hundreds of CTEs, one on the other
         return None
     others = [entry for entry in entries if entry not in in_lanes]
     beside = panel(others, source, conditions) if others else None
@@ -313,10 +313,10 @@ class _Levels:
         """The wanted columns over blocks of rows that are sorted.
 
         Raises:
-            NotByLanesError: a window is none that lanes give.
+            NotInLanes: a window is none that lanes give.
         """
         needed = self._needed(self.wanted, set())
-        lanes = WindowLanes(PanelFacts(self.expressions, needed, self.wanted, whole), sources, most_bars)
+        lanes = WindowLanes(Nullability(self.expressions, needed, self.wanted, whole), sources, most_bars)
         for name in self.expressions:
             if name in needed:
                 lanes.add(name)

@@ -286,7 +286,7 @@ def look_back_of(file: SqlFile) -> str | None:
     """The look-back of an indicator, declared or inferred, as SQL over its parameters; None: all bars."""
     if file.look_back:
         return file.look_back
-    from alchemiser_duck.query.linter import infer_look_back  # sqlglot is only needed for users' own files
+    from alchemiser_duck.query.look_back import infer_look_back  # sqlglot is only needed for users' own files
 
     return infer_look_back(file)
 

@@ -1,6 +1,7 @@
-"""The catalogue: the .sql files of the layer, in loading order, and what their headers say.
+"""List the .sql files of the layer and read their headers.
 
-`sql/init.sql` names every file once, in the order of their dependencies, for the shell and for Python alike.
+`sql/init.sql` names every file once, in the order of their dependencies, for the shell and for Python alike:
+`.read sql/functions/ema_of.sql` stands before `.read sql/indicators/ema.sql`, which calls `ema_of`.
 """
 
 import re
@@ -15,9 +16,9 @@ from alchemiser_duck.query.literals import identifier, literal
 KEYS = ("symbol", "timestamp")
 """The first columns of every indicator."""
 BARS_BEFORE = "bars_before"
-"""The column that says how many bars precede a row in what was read."""
+"""The column with the number of bars before a row among those that were read: 0 on a symbol's first."""
 AT_THE_END = "decayed_sum_at_end"
-"""The function that the newest row of a panel needs, whatever its indicators are."""
+"""The function that the newest row of every panel needs."""
 
 _READ = re.compile(r"^\.read sql/(\S+)$", re.MULTILINE)
 _SIGNATURE = re.compile(
@@ -27,7 +28,7 @@ _SIGNATURE = re.compile(
 _BODY = re.compile(r"\) as (?:table )?\((.*?)\n\);", re.DOTALL)
 _NOT_NAMES = re.compile(r"^\s*--.*$|^comment on .*$|'[^'\n]*/[^'\n]*'", re.MULTILINE)
 """Comments, and paths of objects."""
-_LISTS = ("duckdb_", "information_schema", "pg_", "pragma_", "sqlite_")
+_CATALOGUE_NAMES = ("duckdb_", "information_schema", "pg_", "pragma_", "sqlite_")
 _DESCRIPTION = re.compile(r"^-- \w+: (.+)$", re.MULTILINE)
 _ALLOWS_LOOK_AHEAD = re.compile(r"^-- allows look-ahead:[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
 _LOOK_BACK = re.compile(r"^-- look-back:[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
@@ -35,26 +36,26 @@ _LOOK_BACK = re.compile(r"^-- look-back:[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
 
 @cache
 def sql_root() -> Path:
-    """The folder of the .sql files: inside the installed package, or beside it in a checkout."""
+    """Return the folder of the .sql files: in the package or beside it."""
     package = Path(__file__).parent.parent
     return next(folder for folder in (package / "sql", package.parent / "sql") if folder.is_dir())
 
 
 @dataclass(frozen=True)
 class SqlFile:
-    """One .sql file: the definition of the relation, indicator or function it is named after."""
+    """A .sql file defines what it is named after."""
 
     path: Path
     text: str
 
     @cached_property
     def name(self) -> str:
-        """What the file defines, in lower case as DuckDB compares names."""
+        """The file's name in lower case, as DuckDB compares names."""
         return self.path.stem.lower()
 
     @cached_property
     def is_built_in(self) -> bool:
-        """Whether it is a file of the layer itself."""
+        """True for a file of the layer itself."""
         return _built_in_by_name().get(self.name) == self
 
     @cached_property
@@ -63,68 +64,78 @@ class SqlFile:
 
     @property
     def is_indicator(self) -> bool:
-        """Whether the file defines a table macro; those among the relations are tools of the layer."""
-        found = self._signature
-        return found is not None and found.group("table") is not None and self.path.parent.name != "relations"
+        """True for a table macro outside of the relations."""
+        macro = self._signature
+        return macro is not None and macro.group("table") is not None and self.path.parent.name != "relations"
 
     @property
     def is_function(self) -> bool:
-        """Whether the file defines a scalar macro: a formula that indicators share."""
-        found = self._signature
-        return found is not None and found.group("table") is None
+        """True where the file defines a scalar macro: a formula that indicators share."""
+        return self._signature is not None and self._signature.group("table") is None
 
     @property
     def is_relation(self) -> bool:
-        """Whether the file defines a view: something with rows that a `source` can name."""
+        """True where the file defines a view, which a `source` can name."""
         return self._signature is None
 
     @property
     def parameters(self) -> dict[str, str]:
         """The macro's parameters and their defaults as SQL text."""
-        found = self._signature
-        pairs = (part.partition(":=") for part in found.group("parameters").split(",")) if found else ()
+        listed = self._signature.group("parameters") if self._signature else ""
+        pairs = (part.partition(":=") for part in listed.split(","))
         return {name.strip(): default.strip() or "null" for name, _, default in pairs if name.strip()}
 
     @property
     def body(self) -> str:
-        """What a built-in macro computes, as SQL text over its parameters: an expression, or a SELECT."""
-        found = _BODY.search(self.text)
-        return found.group(1) if found else "null"
+        """The body of a built-in macro: an expression or a SELECT over its parameters."""
+        body = _BODY.search(self.text)
+        return body.group(1) if body else "null"
 
     @property
     def signature(self) -> str:
-        """The parameters with their defaults, as a person would type them."""
+        """The parameters with their defaults: `n := 20, source := 'bars'`."""
         return ", ".join(f"{name} := {default}" for name, default in self.parameters.items())
 
     @property
     def description(self) -> str:
-        """The header's first line, without the name."""
-        found = _DESCRIPTION.search(self.text)
-        return found.group(1).strip() if found else ""
+        """The header's first line, without the name; empty where there is none."""
+        return _header(_DESCRIPTION, self.text) or ""
 
     @property
     def allows_look_ahead(self) -> str | None:
-        """The author's reason for letting the values depend on later bars: research labels; None: they must not."""
-        found = _ALLOWS_LOOK_AHEAD.search(self.text)
-        return found.group(1) if found else None
+        """The author's reason to look ahead; None means no look-ahead."""
+        return _header(_ALLOWS_LOOK_AHEAD, self.text)
 
     @property
     def look_back(self) -> str | None:
-        """How many bars before a row its value depends on, as a SQL expression of the parameters; None: all of them."""
-        found = _LOOK_BACK.search(self.text)
-        return found.group(1) if found else None
+        """The declared look-back; None means that none is declared.
+
+        It is the number of bars before a row that its value depends on, as SQL over the parameters: `n - 1`.
+        """
+        return _header(_LOOK_BACK, self.text)
+
+    @property
+    def look_back_line(self) -> int:
+        """The line of the declared look-back; 1 where there is none."""
+        declared = _LOOK_BACK.search(self.text)
+        return 1 + self.text.count("\n", 0, declared.start()) if declared else 1
+
+
+def _header(line: re.Pattern[str], text: str) -> str | None:
+    header = line.search(text)
+    return header.group(1).strip() if header else None
 
 
 @dataclass(frozen=True)
 class IndicatorCall:
-    """An indicator that is asked for."""
+    """An indicator with its arguments."""
 
     file: SqlFile
     arguments: dict[str, str]
     """parameters as SQL literals, source left out"""
 
     def sql(self, source: str) -> str:
-        """The table macro's call on a relation."""
+        """Write the table macro's call on a relation: `"sma"("n" := 20, "source" := 'bars')`."""
         arguments = dict(self.arguments)
         if "source" in self.file.parameters:
             arguments["source"] = literal(source)
@@ -134,7 +145,7 @@ class IndicatorCall:
 
 @dataclass(frozen=True)
 class PanelEntry:
-    """One indicator of a panel."""
+    """An indicator of a panel, and what its columns are called there."""
 
     call: IndicatorCall
     columns: Mapping[str, str]
@@ -142,44 +153,50 @@ class PanelEntry:
     types: Mapping[str, str] = field(default_factory=dict)
     """of the columns, as DuckDB finds them in a user's own file"""
     source_columns: frozenset[str] | None = None
-    """what the source has; None: a user's own file is not to be taken apart"""
+    """columns of the source; None means that a user's own file runs as it stands"""
 
 
 @cache
 def built_in_files() -> tuple[SqlFile, ...]:
-    """The files of the layer itself, in loading order."""
+    """Return the files of the layer itself, in loading order."""
     root = sql_root()
     names = _READ.findall((root / "init.sql").read_text(encoding="utf-8"))
     return tuple(SqlFile(root / name, (root / name).read_text(encoding="utf-8")) for name in names)
 
 
 @cache
+def built_in_names() -> frozenset[str]:
+    """Return the names of everything that the layer itself defines."""
+    return frozenset(file.name for file in built_in_files())
+
+
+@cache
 def built_in_functions() -> Mapping[str, SqlFile]:
-    """The functions of the layer itself, by name."""
+    """Return the functions of the layer itself, by name."""
     return {file.name: file for file in built_in_files() if file.is_function}
 
 
 def files_named_in(text: str) -> list[SqlFile]:
-    """The built-in files that a piece of SQL names, and all that those need, in loading order.
+    """Return the built-in files that some SQL needs, in loading order.
 
     A word too many costs a millisecond. SQL that lists the catalogue itself (SHOW, duckdb_functions()) names them all.
     """
     words = _words(text)
-    if any(word == "show" or word.startswith(_LISTS) for word in words):
+    if any(word == "show" or word.startswith(_CATALOGUE_NAMES) for word in words):
         return list(built_in_files())
     by_name = _built_in_by_name()
-    found: dict[str, SqlFile] = {}
+    needed: set[str] = set()
     waiting = list(words & by_name.keys())
     while waiting:
         name = waiting.pop()
-        if name not in found:
-            found[name] = by_name[name]
+        if name not in needed:
+            needed.add(name)
             waiting += _reads(name)
-    return [file for file in built_in_files() if file.name in found]
+    return [file for file in built_in_files() if file.name in needed]
 
 
 def code_words(files: Iterable[SqlFile]) -> set[str]:
-    """The words in the code of some files: no comments."""
+    """Return the words in the code of some files, without comments."""
     return _words("\n".join(_NOT_NAMES.sub("", file.text) for file in files))
 
 
@@ -190,7 +207,7 @@ def _built_in_by_name() -> dict[str, SqlFile]:
 
 @cache
 def _reads(name: str) -> frozenset[str]:
-    """The built-in files that one of them names itself."""
+    """Return the built-in names that a built-in file itself holds."""
     by_name = _built_in_by_name()
     return frozenset(code_words([by_name[name]]) & by_name.keys())
 
@@ -200,7 +217,7 @@ def _words(text: str) -> set[str]:
 
 
 def user_files(folder: Path | None) -> tuple[SqlFile, ...]:
-    """The user's own files, by name; empty without a folder.
+    """Read the user's own files, by name; empty without a folder.
 
     Raises:
         SettingsError: a file has the name of a built-in one, or is not text.
@@ -208,14 +225,14 @@ def user_files(folder: Path | None) -> tuple[SqlFile, ...]:
     if folder is None:
         return ()
     built_in = _built_in_by_name()
-    found = tuple(_user_file(path) for path in sorted(folder.glob("*.sql")))
-    for file in found:
+    files = tuple(_user_file(path) for path in sorted(folder.glob("*.sql")))
+    for file in files:
         if file.name in built_in:
             raise SettingsError(
                 f"{file.path} has the name of the built-in {built_in[file.name].path}: rename it, for example to "
                 f"my_{file.path.name}"
             )
-    return found
+    return files
 
 
 def _user_file(path: Path) -> SqlFile:
@@ -226,21 +243,22 @@ def _user_file(path: Path) -> SqlFile:
 
 
 def relation_names(folder: Path | None) -> list[str]:
-    """The names of all views of the layer and of the user's own, sorted."""
+    """Return the names of all views, built-in and the user's own, sorted."""
     return sorted(file.name for file in (*built_in_files(), *user_files(folder)) if file.is_relation)
 
 
 def indicator_files(folder: Path | None) -> dict[str, SqlFile]:
-    """The indicators that take parameters, built-in and the user's own, by name."""
+    """Return the indicators, built-in and the user's own, by name."""
     return {file.name: file for file in (*built_in_files(), *user_files(folder)) if file.is_indicator}
 
 
 def indicator_file(name: str, folder: Path | None) -> SqlFile:
-    """The indicator of this name, built-in or the user's own.
+    """Return the indicator of this name, in any case.
 
     Raises:
         UnknownIndicator: there is none.
     """
+    name = name.lower()
     file = _built_in_by_name().get(name) or {own.name: own for own in user_files(folder)}.get(name)
     if file is None or not file.is_indicator:
         known = indicator_files(folder)

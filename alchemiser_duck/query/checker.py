@@ -1,144 +1,84 @@
-"""Checking indicators before they are trusted: the linter's rules, a dry run on sample bars, and a look for look-ahead.
+"""Check indicators before they are trusted: the linter's rules, then experiments on sample bars.
 
-The last is an experiment: the value at a day, computed from all bars, must be exactly that computed from the bars up to
-that day. It finds what no rule thought of.
+- The values up to a day, computed from all bars, must be exactly those computed from the bars up to that day: this
+  finds look-ahead that no rule thought of.
+- The newest values, computed from as many bars as the look-back says, must be those of the whole history: `latest`
+  reads no more than that. A macro with `n := 20` over 19 bars before its row and `-- look-back: 18` is found.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import duckdb
 
 from alchemiser_duck.errors import BadParameter, SettingsError
-from alchemiser_duck.query.catalogue import SqlFile, built_in_files, sql_root, user_files
-from alchemiser_duck.query.linter import Finding, in_loading_order, lint
+from alchemiser_duck.query.catalogue import KEYS, IndicatorCall, SqlFile, built_in_names, user_files
+from alchemiser_duck.query.definitions import LintError, in_loading_order
+from alchemiser_duck.query.linter import is_duckdb_function, lint
 from alchemiser_duck.query.literals import identifier, literal
+from alchemiser_duck.query.look_back import look_back_of
+from alchemiser_duck.query.sample_bars import MANY_SYMBOLS, keep_newest_bars, make_sample_bars, sample_layer
 
 CUTS = ("2023-09-15", "2024-02-29", "2024-07-05", "2024-12-31")
-
-# three symbols of different lengths, one of them a single bar: prices wander upwards, volumes vary, all from a hash
-_SAMPLE_BARS = """
-create table sample_bars as
-
-with
-
-days as (
-
-    select
-        cast(day as date) as date,
-        row_number() over (order by day) as number
-
-    from range(date '2023-06-01', date '2025-01-31', interval 1 day) as days(day)
-
-    where isodow(day) < 6
-
-),
-
-steps as (
-
-    select
-        symbol,
-        date,
-        number,
-        hash(symbol || number) % 2001 / 1000.0 - 1 as step
-
-    from days
-
-    join (values ('LONG', 1), ('SHORT', 300), ('ONCE', 400)) as symbols(symbol, first_number)
-        on number >= first_number and (symbol <> 'ONCE' or number = first_number)
-
-),
-
-closes as (
-
-    select
-        symbol,
-        date,
-        number,
-        50 * exp(0.002 * number + 0.02 * sum(step) over (partition by symbol order by number)) as close
-
-    from steps
-
-)
-
-select
-    symbol,
-    date,
-    cast(date + interval 5 hour as timestamp) at time zone 'UTC' as timestamp,
-    close * 0.999 as open,
-    close * 1.01 as high,
-    close * 0.99 as low,
-    close,
-    close * 1.001 as vwap,
-    cast(hash(number) % 1000000 as bigint) as volume,
-    cast(100 as bigint) as trade_count,
-    true as is_final
-
-from closes
-"""
-
-_SAMPLE_VIEWS = {
-    "bars_raw": "select * from sample_bars where getvariable('as_of') is null or date <= getvariable('as_of')::date",
-    "corporate_actions": "select * from no_actions",
-}
-"""what stands for the relations that read the lake"""
+LONGEST_LOOK_BACK = 5_000
+"""Bars; a longer look-back is not tried out."""
+TOLERANCE = 1e-9
+"""Relative; an average with an infinite memory forgets all but 1e-12 within its look-back."""
 
 
-def check(path: Path) -> list[Finding]:
-    """All findings of a file or a folder of .sql files; empty: they may be trusted.
+def check(path: Path) -> list[LintError]:
+    """Check a file or a folder of .sql files.
 
     A file is read together with the others of its folder, as it will be when it is loaded.
 
+    Returns:
+        the errors by file and line; empty where the files may be trusted.
+
     Raises:
         BadParameter: there is no such file or folder, or no .sql file in it.
-        SettingsError: a file cannot be read, or the files read each other in a circle.
+        SettingsError: a file is not text, or the files read each other in a circle.
     """
     folder = path if path.is_dir() else path.parent
     files = user_files(folder) if path.exists() else ()
     chosen = [file for file in files if path.is_dir() or file.path.name == path.name]
     if not chosen:
         raise BadParameter(f"no .sql file at {path}; to begin one: alchemiser-duck indicators new my_signal")
-    findings = lint(files, frozenset(file.name for file in built_in_files()))
-    if not findings:
-        findings = _dry_run(files)
-    return [finding for finding in findings if finding.path in {file.path for file in chosen}]
+    errors = lint(files, built_in_names()) or _dry_run(files)
+    return [error for error in errors if error.path in {file.path for file in chosen}]
 
 
-def _dry_run(files: Sequence[SqlFile]) -> list[Finding]:
-    with duckdb.connect(":memory:") as con:
-        con.execute("set timezone = 'UTC'")
-        con.execute(f"set variable market_data = {literal(str(sql_root() / 'empty_lake'))}")
-        con.execute(_SAMPLE_BARS)
-        for file in built_in_files():
-            con.execute(file.text)
-            if file.name == "corporate_actions":
-                con.execute("create table no_actions as from corporate_actions")
-        for name, query in _SAMPLE_VIEWS.items():
-            con.execute(f"create or replace view {name} as {query}")
-        con.execute("set enable_external_access = false")
-        findings = []
+def _dry_run(files: Sequence[SqlFile]) -> list[LintError]:
+    """Run files that the linter passed on sample bars."""
+    errors = []
+    with sample_layer() as con:
         for file in in_loading_order(files):
             try:
                 con.execute(file.text)
-                findings += [Finding(file.path, 1, reason) for reason in _run(con, file)]
+                errors += [LintError(file.path, 1, reason) for reason in _try_out(con, file)]
             except duckdb.Error as problem:
-                findings.append(Finding(file.path, 1, f"does not run on sample bars: {str(problem).splitlines()[0]}"))
-        return findings
+                reason = f"does not run on sample bars: {str(problem).splitlines()[0]}"
+                errors.append(LintError(file.path, 1, reason))
+        if not errors:
+            for file in files:
+                errors += [LintError(file.path, file.look_back_line, reason) for reason in _look_back_faults(con, file)]
+    return errors
 
 
-def _run(con: duckdb.DuckDBPyConnection, file: SqlFile) -> list[str]:
+def _try_out(con: duckdb.DuckDBPyConnection, file: SqlFile) -> list[str]:
+    """Return what is wrong with a file's rows."""
     call = identifier(file.name) + ("()" if file.is_indicator else "")
     columns = [row[0] for row in con.execute(f"describe select * from {call}").fetchall()]
-    if not {"symbol", "timestamp"} < set(columns):
+    if not set(KEYS) < set(columns):
         return [f"gives {', '.join(columns)}: expected symbol, timestamp and at least one value"]
     twice = con.execute(f"select symbol, timestamp from {call} group by all having count(*) > 1 limit 1").fetchone()
     if twice:
         return [f"gives {twice[0]} twice at {twice[1]:%Y-%m-%d}: one row per symbol and timestamp is expected"]
-    return [] if file.allows_look_ahead else _experiment(con, call)
+    return [] if file.allows_look_ahead else _look_ahead_faults(con, call)
 
 
-def _experiment(con: duckdb.DuckDBPyConnection, call: str) -> list[str]:
-    """Whether the values at some days change when the bars after them are taken away."""
+def _look_ahead_faults(con: duckdb.DuckDBPyConnection, call: str) -> list[str]:
+    """Return whether values change when the bars after them are taken away."""
     con.execute("set variable as_of = null")
     con.execute(f"create or replace temporary table whole as select * from {call}")
     for cut in CUTS:
@@ -152,6 +92,72 @@ def _experiment(con: duckdb.DuckDBPyConnection, call: str) -> list[str]:
         if changed:
             return [f"looks ahead: the values up to {cut} change when the bars after it are taken away"]
     return []
+
+
+def _look_back_faults(con: duckdb.DuckDBPyConnection, file: SqlFile) -> list[str]:
+    """Return why a look-back is too short, for defaults and larger values."""
+    look_back = look_back_of(file) if file.is_indicator else None
+    if look_back is None:
+        return []
+    larger = {name: str(3 * int(text) + 20) for name, text in file.parameters.items() if re.fullmatch(r"\d+", text)}
+    try:
+        faults = _look_back_fault(con, file, look_back, {})
+    except (duckdb.Error, ValueError, OverflowError) as problem:
+        return [f"look-back {look_back!r} cannot be computed: {str(problem).splitlines()[0]}"]
+    if faults or not larger:
+        return faults
+    try:
+        return _look_back_fault(con, file, look_back, larger)
+    except (duckdb.Error, ValueError, OverflowError):
+        return []  # the larger parameters are out of the macro's bounds
+
+
+def _look_back_fault(
+    con: duckdb.DuckDBPyConnection, file: SqlFile, look_back: str, arguments: Mapping[str, str]
+) -> list[str]:
+    """Compare the newest values with those from the look-back's bars alone."""
+    values = ", ".join(f"{text} as {identifier(name)}" for name, text in {**file.parameters, **arguments}.items())
+    row = con.execute(f"select {look_back} from (select {values or 'null as nothing'})").fetchone()
+    if row is None or row[0] is None or row[0] > LONGEST_LOOK_BACK:
+        return []
+    bars = int(row[0])
+    if bars < 0:
+        return [f"look-back {look_back!r} is {bars}: it is a number of bars, 0 or more"]
+    call = IndicatorCall(file, dict(arguments)).sql("bars")
+    make_sample_bars(con, bars + 100, MANY_SYMBOLS)
+    con.execute(f"create or replace temporary table whole as from {call}")
+    keep_newest_bars(con, bars + 1)
+    con.execute(f"create or replace temporary table tail as from {call}")
+    at = "".join(f", {name} = {text}" for name, text in arguments.items())
+    return [
+        f"look-back {look_back!r} is too short{at}: {column} of the newest row is {short} from the {bars} bars "
+        f"before it, and {whole} from all of them"
+        for column, whole, short in _differences(con)
+    ][:1]
+
+
+def _differences(con: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, object, object]]:
+    """Yield each column that differs between `whole` and `tail`, with both values."""
+    for name, kind, *_ in con.execute("describe whole").fetchall():
+        if name.lower() in KEYS:
+            continue
+        column = identifier(name)
+        differs = "whole.value is distinct from tail.value"
+        if kind.startswith(("DECIMAL", "DOUBLE", "FLOAT", "HUGEINT", "BIGINT", "INTEGER", "SMALLINT", "TINYINT", "U")):
+            # a difference of nearly equal numbers is as exact as they are: a thousandth of the largest value counts
+            scale = "greatest(abs(whole.value), abs(tail.value), whole.largest / 1000)"
+            within = f"coalesce(abs(whole.value::double - tail.value::double) <= {TOLERANCE!r} * {scale}, false)"
+            differs += f" and not {within}"
+        largest = "max(abs(try_cast(value as double))) over (partition by symbol) as largest"
+        newest = "qualify row_number() over (partition by symbol order by timestamp desc) = 1"
+        different = con.execute(f"""
+            select whole.value, tail.value
+            from (select *, {largest} from (select symbol, timestamp, {column} as value from whole) {newest}) as whole
+            full join (select symbol, timestamp, {column} as value from tail {newest}) as tail using (symbol, timestamp)
+            where {differs} order by symbol limit 1
+        """).fetchone()
+        if different:
+            yield name, *different
 
 
 TEMPLATE = """-- {name}: distance of the close from its mean over n bars, in percent.
@@ -195,15 +201,15 @@ comment on macro table {name} is 'Distance of the close from its mean, percent.'
 
 
 def begin(name: str, folder: Path) -> Path:
-    """Write a commented indicator to start from; returns its path.
+    """Write a commented indicator to start from, and return its path.
 
     Raises:
-        BadParameter: the name is not a SQL name, is taken by a built-in file, or the file exists.
+        BadParameter: the name is not a SQL name, is taken by the layer or by DuckDB, or the file exists.
         SettingsError: the folder cannot be written.
     """
     if not name.isidentifier() or name != name.lower() or not name.isascii():
         raise BadParameter(f"{name!r} is not a name: lower-case letters, digits and _, for example my_signal")
-    if name in {file.name for file in built_in_files()}:
+    if name in built_in_names() or is_duckdb_function(name):
         raise BadParameter(f"{name} is built in: choose another name, for example my_{name}")
     path = folder / f"{name}.sql"
     try:

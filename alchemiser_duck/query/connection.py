@@ -15,7 +15,13 @@ from duckdb import DuckDBPyConnection
 from alchemiser_duck.errors import SettingsError, StorageRefused
 from alchemiser_duck.lake import credentials
 from alchemiser_duck.lake.credentials import Credentials
-from alchemiser_duck.query.catalogue import SqlFile, built_in_files, files_named_in, sql_root, user_files
+from alchemiser_duck.query.catalogue import (
+    SqlFile,
+    built_in_names,
+    files_named_in,
+    sql_root,
+    user_files,
+)
 from alchemiser_duck.query.literals import literal, literal_array
 from alchemiser_duck.query.result_cache import SCHEMA
 from alchemiser_duck.settings import Settings
@@ -146,10 +152,11 @@ def create_secret(con: DuckDBPyConnection, settings: Settings, secret: Credentia
 
 def load_user_files(con: DuckDBPyConnection, files: Sequence[SqlFile]) -> None:
     """Lint the user's files, then load them in the order of their dependencies, their text unchanged."""
-    from alchemiser_duck.query.linter import in_loading_order, lint  # sqlglot is only needed for users' own files
+    from alchemiser_duck.query.definitions import in_loading_order  # sqlglot is only needed for users' own files
+    from alchemiser_duck.query.linter import lint
 
-    if findings := lint(files, frozenset(file.name for file in built_in_files())):
-        raise SettingsError("\n".join(str(finding) for finding in findings))
+    if errors := lint(files, built_in_names()):
+        raise SettingsError("\n".join(str(error) for error in errors))
     for file in in_loading_order(files):
         try:
             con.execute(file.text)

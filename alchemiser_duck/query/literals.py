@@ -1,4 +1,8 @@
-"""The one place where a Python value becomes SQL text, for the statements where DuckDB binds no parameter."""
+"""Turn Python values into SQL text.
+
+No other module quotes, and only statements where DuckDB binds no parameter need it: `literal("O'Neil")` is `'O''Neil'`,
+`identifier('a"b')` is `"a""b"`.
+"""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -8,12 +12,12 @@ Scalar = str | int | float | bool | date | datetime | None
 
 
 def identifier(name: str) -> str:
-    """The name as a quoted SQL identifier."""
+    """Quote a name as a SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def literal(value: Scalar) -> str:
-    """The value as a SQL literal.
+    """Write a value as a SQL literal.
 
     Raises:
         ValueError: NaN, infinity, a naive datetime or a type that has no literal here.
@@ -24,9 +28,9 @@ def literal(value: Scalar) -> str:
         case bool():
             return "true" if value else "false"
         case int():
-            return str(value)
+            return str(int(value))
         case float() if math.isfinite(value):
-            return f"{value!r}::double"
+            return f"{float(value)!r}::double"  # numpy's doubles are floats that call themselves np.float64(…)
         case str() if "\0" not in value:
             return "'" + value.replace("'", "''") + "'"
         case datetime() if value.tzinfo is not None:
@@ -38,15 +42,15 @@ def literal(value: Scalar) -> str:
 
 
 def literal_list(values: Iterable[str]) -> str:
-    """The values as the inside of an IN list."""
+    """Write texts as the inside of an IN list."""
     return ", ".join(literal(value) for value in values)
 
 
 def literal_array(values: Iterable[str]) -> str:
-    """The values as a list."""
+    """Write texts as a list: `['a', 'b']`."""
     return f"[{literal_list(values)}]"
 
 
 def where(conditions: Sequence[str]) -> str:
-    """A WHERE clause of conditions that must all hold; nothing where there are none."""
+    """Write a WHERE clause of all conditions; nothing for none."""
     return f" where {' and '.join(conditions)}" if conditions else ""

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from alchemiser_duck.bars import TICKER
 from alchemiser_duck.query.catalogue import built_in_files
 from alchemiser_duck.strategies.s_expressions import Atom, Form, Group, read_forms
 from alchemiser_duck.strategies.sightings import NO_USES, IndicatorUse, Sighting, Uses
-from alchemiser_duck.strategies.tickers import TICKER
 
 _NAMED = frozenset({"defsymphony", "defstrategy", "group", "ns", "def", "defn", "let", "str", "println", "require"})
 """Forms whose texts are names and titles."""

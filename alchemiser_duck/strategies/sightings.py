@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from alchemiser_duck.bars import alpaca_symbol
 from alchemiser_duck.errors import BadParameter, CryptoPair
 from alchemiser_duck.strategies.locations import SourceLocation
-from alchemiser_duck.strategies.tickers import alpaca_symbol
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -3,17 +3,16 @@
 from pathlib import Path
 
 import duckdb
-import numpy as np
-import pyarrow as pa
 import pytest
 from bar_cases import awkward_bars, bar_relation, panel_in_lanes
 from conftest import MORNING
+from own_panels import as_it_stands, assert_same, own
 
 from alchemiser_duck import CachedMarketDataAdapter, Settings
 from alchemiser_duck.errors import BadParameter
 from alchemiser_duck.lake.scan import FEW_SYMBOLS
 from alchemiser_duck.panel.plan import newest_panel, panel
-from alchemiser_duck.query.catalogue import IndicatorCall, PanelEntry, SqlFile, built_in_files
+from alchemiser_duck.query.catalogue import built_in_files
 
 BY_LANES = {
     "a row by itself": """select symbol, timestamp, open / close as a, abs(close - open) as b, sign(close - open) as c,
@@ -126,34 +125,6 @@ def con() -> duckdb.DuckDBPyConnection:
         if file.is_function:
             con.execute(file.text)
     return con
-
-
-def own(con: duckdb.DuckDBPyConnection, body: str, n: int) -> PanelEntry:
-    text = body.replace("SOURCE", "query_table(source)")
-    file = SqlFile(Path("own.sql"), f"create or replace macro own(n := 5, source := 'bars') as table (\n{text}\n);")
-    con.execute(file.text)
-    call = IndicatorCall(file, {"n": str(n)})
-    types = {name: kind for name, kind, *_ in con.execute(f"describe from {call.sql('cut')}").fetchall()}
-    source = frozenset(name for name, *_ in con.execute("describe cut").fetchall())
-    return PanelEntry(call, {name: f"own_{name}" for name in list(types)[2:]}, types, source)
-
-
-def assert_same(got: pa.Table, expected: pa.Table) -> None:
-    assert got.num_rows == expected.num_rows > 0
-    assert got.select(["symbol", "timestamp"]).equals(expected.select(["symbol", "timestamp"]))
-    for name in expected.column_names[2:]:
-        one, other = got[f"own_{name}"], expected[name]
-        assert one.type == other.type, name
-        assert one.is_null().equals(other.is_null()), name
-        if pa.types.is_float64(one.type):
-            one, other = (column.fill_null(0).to_numpy() for column in (one, other))
-            np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9 * np.nanmax(np.abs(other)), err_msg=name)
-        else:
-            assert one.equals(other), name
-
-
-def as_it_stands(con: duckdb.DuckDBPyConnection, one: PanelEntry) -> pa.Table:
-    return con.execute(f"from {one.call.sql('cut')} order by symbol, timestamp").to_arrow_table()
 
 
 @pytest.mark.parametrize("n", [1, 5, 20])

@@ -1,4 +1,4 @@
-"""Windows of any frame and guard, over symbols of any length: in lanes they give what DuckDB's windows give."""
+"""Windows in lanes give the values of DuckDB's windows."""
 
 import duckdb
 import pyarrow as pa
@@ -6,7 +6,7 @@ import pytest
 from bar_cases import panel_in_lanes
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_own_indicators import as_it_stands, assert_same, own
+from own_panels import as_it_stands, assert_same, own
 
 from alchemiser_duck.query.catalogue import built_in_files
 
@@ -37,7 +37,10 @@ def con() -> duckdb.DuckDBPyConnection:
 
 
 def fill(con: duckdb.DuckDBPyConnection, lengths: list[int], holes: list[int]) -> None:
-    """`cut`: what leaks from one symbol into the next is a hundred times as large, or as small."""
+    """Make `cut`, where a value of the next symbol stands out.
+
+    Neighbours differ a hundredfold.
+    """
     con.register("lengths", pa.table({"number": range(len(lengths)), "length": lengths}))
     con.register("holes", pa.table({"hole": pa.array(holes, pa.int64())}))
     con.execute(
@@ -97,14 +100,14 @@ def test_lanes_give_what_windows_give(
         guarded as (select symbol, timestamp, close, {", ".join(guarded)} from windowed)
         select symbol, timestamp, {", ".join(again)}, lag(close, {lag}) over ({IN_ORDER}) as before from guarded
     """
-    one = own(con, body, 5)
-    in_lanes = panel_in_lanes(con, [one], "cut")
+    entry = own(con, body, 5)
+    in_lanes = panel_in_lanes(con, [entry], "cut")
     assert in_lanes is not None
-    assert_same(in_lanes, as_it_stands(con, one))
+    assert_same(in_lanes, as_it_stands(con, entry))
 
 
 def test_histories_longer_than_a_lag_reaches(con: duckdb.DuckDBPyConnection) -> None:
-    """DuckDB streams lags of less than 2,048 rows: what is farther back takes several, one after the other."""
+    """A value farther back than DuckDB streams takes several lags."""
     fill(con, [30, 21_000, 9_000], [3])
     body = f"""
         with numbered as (select *, row_number() over ({IN_ORDER}) as bar from SOURCE),
@@ -116,7 +119,7 @@ def test_histories_longer_than_a_lag_reaches(con: duckdb.DuckDBPyConnection) -> 
             case when bar >= 900 then wilder_of(close, weights, 900) end as smooth
         from weighted
     """
-    one = own(con, body, 5)
-    in_lanes = panel_in_lanes(con, [one], "cut")
+    entry = own(con, body, 5)
+    in_lanes = panel_in_lanes(con, [entry], "cut")
     assert in_lanes is not None
-    assert_same(in_lanes, as_it_stands(con, one))
+    assert_same(in_lanes, as_it_stands(con, entry))

@@ -1,4 +1,4 @@
-"""Which expressions of a panel become columns, and in which SELECT: whatever they are, their values stay."""
+"""Levels: expressions become columns of as few SELECTs as possible, and their values stay."""
 
 import duckdb
 import pyarrow as pa
@@ -57,49 +57,49 @@ def test_columns_have_the_values_of_one_select_each(
         if name not in names:
             names.append(name)
             one_each = f"(select *, {text} as {name} from {one_each})"
-    asked = sorted({names[2:][number % len(names[2:])] for number in wanted})
-    listed = ", ".join(f"{name}::varchar as {name}" for name in asked)
+    results = sorted({names[2:][number % len(names[2:])] for number in wanted})
+    listed = ", ".join(f"{name}::varchar as {name}" for name in results)
     columns = {
-        name: Column.of(value, value.sql("duckdb"), {one.name for one in value.find_all(sqlglot.exp.Column)})
+        name: Column.of(value, value.sql("duckdb"), {column.name for column in value.find_all(sqlglot.exp.Column)})
         for name, value in levels.expressions.items()
     }
-    steps = dict(ctes(columns, set(asked), ["symbol", "timestamp"], "rows_in_order", "step"))
-    together = con.sql(f"with {', '.join(steps.values())} select {listed} from {[*steps][-1]}").fetchall()
+    selects_each = dict(ctes(columns, set(results), ["symbol", "timestamp"], "rows_in_order", "step"))
+    together = con.sql(f"with {', '.join(selects_each.values())} select {listed} from {[*selects_each][-1]}").fetchall()
     assert together == con.sql(f"select {listed} from {one_each}").fetchall()
 
 
-def taken_apart(*texts: str, wanted: str) -> list[dict[str, str]]:
-    """The SELECTs for c1, c2, …: the text of each of their columns."""
+def select_texts(*texts: str, wanted: str) -> list[dict[str, str]]:
+    """Return the texts of the columns of each SELECT."""
     columns = {}
     for number, text in enumerate(texts, 1):
         value = sqlglot.parse_one(text, read="duckdb")
-        columns[f"c{number}"] = Column.of(value, text, {one.name for one in value.find_all(sqlglot.exp.Column)})
-    return [{name: column.text for name, column in made.items()} for made in selects(columns, {wanted})]
+        columns[f"c{number}"] = Column.of(value, text, {column.name for column in value.find_all(sqlglot.exp.Column)})
+    return [{name: column.text for name, column in select.items()} for select in selects(columns, {wanted})]
 
 
-def test_what_is_named_once_is_written_where_it_is_named() -> None:
-    assert taken_apart("close - open", "c1 / 2", wanted="c2") == [{"c2": "(close - open) / 2"}]
+def test_a_column_named_once_is_written_where_it_is_named() -> None:
+    assert select_texts("close - open", "c1 / 2", wanted="c2") == [{"c2": "(close - open) / 2"}]
 
 
-def test_what_is_named_twice_is_computed_once() -> None:
-    assert taken_apart("close - open", "c1 * c1", wanted="c2") == [{"c1": "close - open"}, {"c2": "c1 * c1"}]
+def test_a_column_named_twice_is_computed_once() -> None:
+    assert select_texts("close - open", "c1 * c1", wanted="c2") == [{"c1": "close - open"}, {"c2": "c1 * c1"}]
 
 
 def test_a_lag_is_computed_where_it_is_named() -> None:
     """More than once, too: to hand it on costs more."""
     lag = "lag(close, 1) over ()"
-    assert taken_apart(lag, "close - c1", "c1 + c2", wanted="c3") == [{"c3": f"({lag}) + (close - ({lag}))"}]
+    assert select_texts(lag, "close - c1", "c1 + c2", wanted="c3") == [{"c3": f"({lag}) + (close - ({lag}))"}]
 
 
 def test_functions_of_the_layer_get_columns() -> None:
     """They name their argument twice."""
-    made = taken_apart("close - open", "nan_as_null(c1)", wanted="c2")
+    made = select_texts("close - open", "nan_as_null(c1)", wanted="c2")
     assert made == [{"c1": "close - open"}, {"c2": "nan_as_null(c1)"}]
 
 
-def test_what_no_window_reads_is_computed_after_the_last() -> None:
+def test_columns_that_no_window_reads_are_computed_after_the_last() -> None:
     lag = "lag({}, 1) over ()"
-    made = taken_apart(
+    made = select_texts(
         "close * close", lag.format("close"), "c2 * c2", lag.format("c3"), "c4 * c4 + c1 * c1", wanted="c5"
     )
     assert [sorted(columns) for columns in made] == [["c2"], ["c3"], ["c4"], ["c1"], ["c5"]]
