@@ -102,3 +102,21 @@ def last_final_session(now: datetime, delay: timedelta) -> date:
     if (now - delay).astimezone(NEW_YORK).time() < EXTENDED_CLOSE:
         day -= timedelta(days=1)
     return sessions(day - timedelta(days=14), day)[-1]
+
+
+def span_start(period: str, last: date) -> date | None:
+    """Give the first day of a calendar span that ends with a day; None means no bound.
+
+    Args:
+        period: <n>Y, <n>M, <n>W or <n>D, or MAX. A year back from 2024-02-29 begins on 2023-03-01.
+    """
+    from dateutil.relativedelta import relativedelta
+
+    if period == "MAX":
+        return None
+    unit = {"Y": "years", "M": "months", "W": "weeks", "D": "days"}[period[-1]]
+    try:
+        first: date = last - relativedelta(**{unit: int(period[:-1])}) + timedelta(days=1)  # type: ignore[arg-type]
+    except (ValueError, OverflowError):  # before the first year there is
+        return None
+    return first

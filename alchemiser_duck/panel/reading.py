@@ -7,30 +7,23 @@ listing, a long halt, an old delisting), that symbol is computed again from its 
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING
 
 from alchemiser_duck import exchange_calendar as calendar
 from alchemiser_duck.errors import BadParameter, QueryFailed
-from alchemiser_duck.lake.scan import BAR_VALUES, Scan
+from alchemiser_duck.lake.scan import Scan
 from alchemiser_duck.panel.execution import OrderedScan, lane_query, run_ordered
 from alchemiser_duck.panel.explanation import Executor, Explanation
-from alchemiser_duck.query.catalogue import (
-    AT_THE_END,
-    BARS_BEFORE,
-    KEYS,
-    IndicatorCall,
-    PanelEntry,
-    SqlFile,
-    code_words,
-    files_named_in,
-)
+from alchemiser_duck.panel.request import DAILY_RELATIONS, PanelRequest
+from alchemiser_duck.query.catalogue import BARS_BEFORE, KEYS, IndicatorCall, PanelEntry, SqlFile
 from alchemiser_duck.query.introspection import Introspection
 from alchemiser_duck.query.literals import literal, literal_list, where
 from alchemiser_duck.query.session import DuckDBSession, Reading
 from alchemiser_duck.query.statement import Lens, Query
+from alchemiser_duck.query.stored_bars import symbol_condition
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyRelation
@@ -38,45 +31,8 @@ if TYPE_CHECKING:
 LATEST_WITHIN = timedelta(days=31)
 """Without a list of symbols, the newest rows are those of symbols that traded within this of the newest bar."""
 
-BAR_COLUMNS = BAR_VALUES | {"is_final"}
-
-DAILY_RELATIONS = ("bars", "bars_split", "bars_raw")
-"""Relations with one row per session: a look-back in bars tells how many days to read."""
-
 Select = Callable[[Sequence[str] | None, bool], str | OrderedScan]
 """From symbols (None: all) and whether `bars_before` is looked at, to the query of their rows."""
-
-
-@dataclass(frozen=True)
-class PanelRequest:
-    """Indicators side by side, as they were asked for."""
-
-    calls: tuple[IndicatorCall, ...]
-    stems: tuple[str | None, ...]
-    """what the columns of each call are named after; None: they keep their own names"""
-    source: str
-    symbols: tuple[str, ...] | None
-    """None: all"""
-    today: date
-    """the last day to be seen"""
-    as_of: date | None = None
-
-    @property
-    def names(self) -> str:
-        """SQL that names what a query of these indicators needs of the layer."""
-        return " ".join([self.source, AT_THE_END, *(call.file.name for call in self.calls)])
-
-    @property
-    def columns(self) -> frozenset[str] | None:
-        """The columns of stored bars that the indicators may read; None: any."""
-        if self.source not in DAILY_RELATIONS or not all(call.file.is_built_in for call in self.calls):
-            return None
-        files = files_named_in(self.names)
-        return BAR_COLUMNS & code_words(file for file in files if file.is_indicator or file.is_function)
-
-    def scan(self, since: date | None) -> Scan:
-        """The bars to read, from a day on."""
-        return Scan(since, self.as_of, self.symbols, self.columns)
 
 
 class PanelReader:
@@ -286,16 +242,9 @@ def look_back_of(file: SqlFile) -> str | None:
     """The look-back of an indicator, declared or inferred, as SQL over its parameters; None: all bars."""
     if file.look_back:
         return file.look_back
-    from alchemiser_duck.query.look_back import infer_look_back  # sqlglot is only needed for users' own files
+    from alchemiser_duck.query import look_back  # sqlglot is only needed for users' own files
 
-    return infer_look_back(file)
-
-
-def symbol_condition(symbols: Sequence[str] | None) -> list[str]:
-    """The SQL conditions that keep these symbols; None means all of them."""
-    if symbols is None:
-        return []
-    return [f"symbol in ({literal_list(symbols)})" if symbols else "false"]
+    return look_back.infer_look_back(file)
 
 
 def _is_single(request: PanelRequest) -> bool:

@@ -89,7 +89,7 @@ def test_a_stored_symbol_without_a_bar_in_the_period_gives_an_empty_list(stored_
     assert at(stored_settings).as_of("2025-07-13").get_bars("AAPL", "1D") == []
 
 
-@pytest.mark.parametrize("period", ["1Z", "", "Y", "0Y", "-1Y", "1.5Y", "1y", "1 Y", "max", "10000Y", None])
+@pytest.mark.parametrize("period", ["1Z", "", "Y", "0Y", "-1Y", "1.5Y", "1 fortnight", "10000Y", None])
 def test_a_bad_period_is_named(adapter: CachedMarketDataAdapter, period: Any) -> None:
     with pytest.raises(BadPeriod, match="for example: 1Y"):
         adapter.get_bars("AAPL", period)
@@ -100,8 +100,7 @@ def test_each_mistake_has_an_error_of_its_own(adapter: CachedMarketDataAdapter) 
         UnknownSymbol, match=r"'APPL' .* did you mean AAPL\?; to fetch: alchemiser-duck refresh --symbols APPL"
     ):
         adapter.get_bars("APPL")
-    with pytest.raises(UnknownSymbol, match="did you mean AAPL"):
-        adapter.get_bars("aapl")
+    assert adapter.get_bars("aapl", "1m") == adapter.get_bars("AAPL", "1M")
     with pytest.raises(UnsupportedTimeframe, match="'1Min' is not stored; the lake holds 1Day"):
         adapter.get_bars("AAPL", timeframe="1Min")
     with pytest.raises(UnknownSymbol, match="'NOPE'"):
@@ -123,8 +122,7 @@ def test_each_mistake_has_an_error_of_its_own(adapter: CachedMarketDataAdapter) 
         adapter.bars(["AAPL"], start="soon")
     with pytest.raises(BadParameter, match="start 2025-02-01 is after end 2025-01-01"):
         adapter.bars(["AAPL"], "2025-02-01", "2025-01-01")
-    with pytest.raises(BadParameter, match=r"type \['AAPL'\]"):
-        adapter.bars("AAPL")
+    assert len(adapter.bars("AAPL, ibm", start="2025-07-15")) == 2
     with pytest.raises(BadParameter, match="none of all, split, raw"):
         adapter.bars(["AAPL"], adjustment="dividends")  # type: ignore[arg-type]
 
@@ -139,9 +137,9 @@ def test_a_parameter_of_the_wrong_kind_is_refused_and_never_pasted(
 
 
 def test_a_symbol_is_never_pasted(adapter: CachedMarketDataAdapter) -> None:
-    with pytest.raises(UnknownSymbol):
+    with pytest.raises(BadParameter, match="is not one"):
         adapter.get_bars("x' or symbol = 'AAPL")
-    with pytest.raises(UnknownSymbol):
+    with pytest.raises(BadParameter, match="is not one"):
         adapter.bars(["x') or (symbol = 'AAPL"])
 
 
@@ -363,16 +361,16 @@ def test_indicators_lists_what_there_is(tmp_path: Any, make_settings: Callable[.
         "create or replace macro ahead(source := 'bars') as table (select symbol, timestamp, "
         "lead(close) over (partition by symbol order by timestamp) as ahead from query_table(source))"
     )
-    (tmp_path / "mean.sql").write_text(
-        "-- mean: a mean\ncreate or replace macro mean(n := 7, source := 'bars') as table (select symbol, timestamp, "
-        "avg(close) over (partition by symbol order by timestamp rows n preceding) as mean from query_table(source))"
+    (tmp_path / "mean_of.sql").write_text(
+        "-- mean_of: a mean\ncreate or replace macro mean_of(n := 7, source := 'bars') as table (select symbol, timestamp, "
+        "avg(close) over (partition by symbol order by timestamp rows n preceding) as mean_of from query_table(source))"
     )
     rows = at(make_settings(ALCHEMISER_SQL_DIR=str(tmp_path))).indicators().to_arrow_table().to_pylist()
     by_name = {row["name"]: row for row in rows}
     assert list(by_name) == sorted(by_name)
-    assert {"ahead", "mean", "rsi", "sma"} < set(by_name)
+    assert {"ahead", "mean_of", "rsi", "sma"} < set(by_name)
     assert by_name["ahead"]["look_ahead"] == "a label"
-    assert by_name["mean"]["look_back"] == "n"
+    assert by_name["mean_of"]["look_back"] == "n"
     assert by_name["sma"] == {
         "name": "sma",
         "parameters": "n := 20, source := 'bars'",
@@ -422,9 +420,9 @@ def test_names_are_written_out_and_mistyped_ones_are_told(stored_settings: Setti
 
 @pytest.mark.parametrize("symbol", ["A\0B", 5, None])
 def test_what_cannot_be_a_symbol_is_refused(adapter: CachedMarketDataAdapter, symbol: Any) -> None:
-    with pytest.raises(BadParameter, match="tickers as text"):
+    with pytest.raises(BadParameter, match="symbols are tickers|one symbol is asked for"):
         adapter.get_bars(symbol)
-    with pytest.raises(BadParameter, match="tickers as text"):
+    with pytest.raises(BadParameter, match="symbols are tickers|one symbol is asked for"):
         adapter.latest("sma", ["AAPL", symbol])
 
 

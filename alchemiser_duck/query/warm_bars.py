@@ -2,11 +2,11 @@
 
 from bisect import bisect_left
 from datetime import date
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from alchemiser_duck.bars import Bar
 from alchemiser_duck.query.introspection import moment
+from alchemiser_duck.query.stored_bars import bar_of
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyRelation
@@ -16,7 +16,7 @@ class WarmBars:
     """Bars in memory: what one read saw, good until the next session completes."""
 
     def __init__(self, snapshot: "DuckDBPyRelation", symbols: frozenset[str], first: date | None, last: date) -> None:
-        """snapshot: date, then the columns of a bar, by symbol and timestamp."""
+        """Keep a snapshot: date, then the columns of a bar, by symbol and timestamp."""
         self._symbols = symbols
         self._first = first
         self._last = last
@@ -31,31 +31,15 @@ class WarmBars:
             moment(microseconds)  # sessions, which all symbols share
 
     def covers(self, symbol: str, first: date | None, last: date) -> bool:
+        """Tell whether all bars of a symbol from one day to another are here."""
         reaches_back = self._first is None or (first is not None and first >= self._first)
         return symbol in self._symbols and last == self._last and reaches_back
 
     def bars(self, symbol: str, first: date | None) -> list[Bar]:
+        """Give the bars of a symbol from a day on, oldest first."""
         start, end = self._places.get(symbol, (0, 0))
         if first:
             start = bisect_left(range(end), first, start, key=lambda row: self._dates[row].as_py())
         columns = self._rows.slice(start, end - start).to_pydict()
         del columns["date"]
         return [bar_of(row) for row in zip(*columns.values(), strict=True)]
-
-
-SELECTED = "symbol, epoch_us(timestamp) as timestamp, open, high, low, close, volume, vwap, trade_count"
-
-
-def bar_of(row: tuple[Any, ...]) -> Bar:
-    symbol, timestamp, open_, high, low, close, volume, vwap, trade_count = row
-    return Bar(
-        symbol=symbol,
-        timestamp=moment(timestamp),
-        open=Decimal(repr(open_)),
-        high=Decimal(repr(high)),
-        low=Decimal(repr(low)),
-        close=Decimal(repr(close)),
-        volume=volume,
-        vwap=None if vwap is None else Decimal(repr(vwap)),
-        trade_count=trade_count,
-    )
