@@ -13,6 +13,7 @@ import pytest
 from s3_proxy import S3Proxy
 
 from alchemiser_duck import CachedMarketDataAdapter, DataRefreshService, Settings
+from alchemiser_duck.query.session import DuckDBSession
 from alchemiser_duck.sandbox import AlpacaServer, Sandbox, sandbox
 
 ROOT = Path(__file__).parent.parent
@@ -98,6 +99,14 @@ def stored_settings(shared_box: Sandbox) -> Settings:
     report = DataRefreshService(settings).overnight(start=shared_box.first_session, now=MORNING)
     assert report.status == "ok"
     return settings
+
+
+@pytest.fixture(params=["copies", "httpfs"])
+def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a test of reading twice: through local copies, and straight over httpfs."""
+    if request.param == "httpfs":
+        for door, keyword in ((CachedMarketDataAdapter, "local_copies"), (DuckDBSession, "is_local")):
+            monkeypatch.setitem(door.__init__.__kwdefaults__, keyword, False)
 
 
 @pytest.fixture

@@ -125,6 +125,7 @@ class ObjectMirror:
             is_local: False leaves every object on S3, for DuckDB to read over httpfs.
         """
         require_own_process()
+        self.lake_url = settings.lake_url
         self._settings = settings
         self._is_local = is_local
         self._lock = Lock()
@@ -315,14 +316,18 @@ class Copies:
         return bool(self._plan.remote)
 
     @property
-    def is_partial(self) -> bool:
-        """Tell whether only parts of some objects were copied."""
-        return any(cached.is_partial for cached, _ in self._acquired)
+    def is_whole(self) -> bool:
+        """Tell whether all of it is copied, and nothing in part."""
+        return not self.is_remote and not any(cached.is_partial for cached, _ in self._acquired)
 
     @property
-    def local(self) -> dict[str, str]:
-        """The local path of every object that is copied, by key."""
-        return {cached.meta.key: str(cached.path) for cached, _ in self._acquired}
+    def paths(self) -> dict[str, str]:
+        """The local path of every object that is copied, the s3:// address of every other, by key."""
+        root = self._mirror.lake_url
+        remote = [meta.key for metas in self._plan.remote.values() for meta in metas]
+        return {cached.meta.key: str(cached.path) for cached, _ in self._acquired} | {
+            key: f"{root}/{key}" for key in remote
+        }
 
     def files(self) -> dict[str, list[str]]:
         """Wait for the files; give local paths, and s3:// addresses of what is left there, by relation.
@@ -333,10 +338,8 @@ class Copies:
         """
         for _, fetching in self._acquired:
             fetching.result()
-        paths = self.local
-        local = {name: [paths[meta.key] for meta in metas] for name, metas in self._plan.copied.items()}
-        root = self._mirror._settings.lake_url
-        return local | {name: [f"{root}/{meta.key}" for meta in metas] for name, metas in self._plan.remote.items()}
+        paths, objects = self.paths, self._plan.copied | self._plan.remote
+        return {relation: [paths[meta.key] for meta in metas] for relation, metas in objects.items()}
 
     @property
     def traffic(self) -> Traffic:

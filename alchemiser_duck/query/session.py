@@ -81,7 +81,7 @@ class Reading:
     @property
     def is_whole(self) -> bool:
         """Tell whether all of it was read from whole local copies."""
-        return not any(copies.is_remote or copies.is_partial for copies in self._copies)
+        return all(copies.is_whole for copies in self._copies)
 
 
 class DuckDBSession:
@@ -301,10 +301,8 @@ class DuckDBSession:
         except (duckdb.Error, UnicodeDecodeError) as problem:
             if not may_be_torn(problem) or self._fails_without_bars(query):
                 raise QueryFailed(str(problem)) from problem
-            if copies.is_remote:
-                raise TornRead(_first_line(problem), storage_error(problem, self._settings)) from problem
-            if copies.is_partial:
-                raise TornRead(_first_line(problem)) from problem
+            if self._is_local and not copies.is_whole:
+                raise TornRead(_first_line(problem)) from problem  # whole copies tell which of the two it is
             if damaged := self._damaged(copies):
                 raise torn_by_damage(self._settings, damaged, problem) from problem
             raise QueryFailed(str(problem)) from problem
@@ -322,9 +320,10 @@ class DuckDBSession:
 
     def _damaged(self, copies: Copies) -> str | None:
         """Find the first object that DuckDB cannot decode completely; None: all of them are sound."""
-        for key, path in copies.local.items():
+        for key, path in copies.paths.items():
+            decode = f"select count(columns(*)) from read_parquet({literal(path)})"
             try:
-                self.connection().execute(f"select count(columns(*)) from read_parquet({literal(path)})").fetchall()
+                self.connection(over_s3=copies.is_remote).execute(decode).fetchall()
             except (duckdb.Error, UnicodeDecodeError):
                 return key
         return None

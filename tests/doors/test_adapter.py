@@ -26,6 +26,8 @@ from alchemiser_duck.errors import (
 from alchemiser_duck.query.catalogue import built_in_files, files_named_in, sql_root
 from alchemiser_duck.sandbox import AlpacaServer, Sandbox
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 
 def at(settings: Settings, moment: datetime = MORNING, **options: Any) -> CachedMarketDataAdapter:
     return CachedMarketDataAdapter(settings, clock=lambda: moment, **options)
@@ -362,7 +364,8 @@ def test_indicators_lists_what_there_is(tmp_path: Any, make_settings: Callable[.
         "lead(close) over (partition by symbol order by timestamp) as ahead from query_table(source))"
     )
     (tmp_path / "mean_of.sql").write_text(
-        "-- mean_of: a mean\ncreate or replace macro mean_of(n := 7, source := 'bars') as table (select symbol, timestamp, "
+        "-- mean_of: a mean\n"
+        "create or replace macro mean_of(n := 7, source := 'bars') as table (select symbol, timestamp, "
         "avg(close) over (partition by symbol order by timestamp rows n preceding) as mean_of from query_table(source))"
     )
     rows = at(make_settings(ALCHEMISER_SQL_DIR=str(tmp_path))).indicators().to_arrow_table().to_pylist()
@@ -420,9 +423,9 @@ def test_names_are_written_out_and_mistyped_ones_are_told(stored_settings: Setti
 
 @pytest.mark.parametrize("symbol", ["A\0B", 5, None])
 def test_what_cannot_be_a_symbol_is_refused(adapter: CachedMarketDataAdapter, symbol: Any) -> None:
-    with pytest.raises(BadParameter, match="symbols are tickers|one symbol is asked for"):
+    with pytest.raises(BadParameter, match=r"symbols are tickers|one symbol is asked for"):
         adapter.get_bars(symbol)
-    with pytest.raises(BadParameter, match="symbols are tickers|one symbol is asked for"):
+    with pytest.raises(BadParameter, match=r"symbols are tickers|one symbol is asked for"):
         adapter.latest("sma", ["AAPL", symbol])
 
 

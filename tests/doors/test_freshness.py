@@ -16,6 +16,8 @@ from alchemiser_duck.data_freshness_validator import DataFreshnessValidator
 from alchemiser_duck.errors import BadParameter, EmptyLake, StaleData
 from alchemiser_duck.sandbox import AlpacaServer, Fault, Sandbox
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 NEW_YORK = calendar.NEW_YORK
 START = date(2025, 1, 2)
 

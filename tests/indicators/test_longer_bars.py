@@ -7,6 +7,8 @@ import pytest
 
 from alchemiser_duck import CachedMarketDataAdapter
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 
 @pytest.mark.parametrize(("relation", "frequency"), [("bars_weekly", "W-SUN"), ("bars_monthly", "ME")])
 def test_longer_bars_equal_pandas_resampling(adapter: CachedMarketDataAdapter, relation: str, frequency: str) -> None:

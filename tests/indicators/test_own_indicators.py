@@ -14,6 +14,8 @@ from alchemiser_duck.lake.scan import FEW_SYMBOLS
 from alchemiser_duck.panel.plan import newest_panel, panel
 from alchemiser_duck.query.catalogue import built_in_files
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 BY_LANES = {
     "a row by itself": """select symbol, timestamp, open / close as a, abs(close - open) as b, sign(close - open) as c,
         floor(close) as d, volume % 7 as e, volume // 1000 as f, close ^ 2 as g, -close + 1 - 2 * 3 as h,

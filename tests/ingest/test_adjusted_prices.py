@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 from alchemiser_duck import CachedMarketDataAdapter, MarketDataStore, Settings
 from alchemiser_duck.query.catalogue import files_named_in, sql_root
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 REAL = pq.read_table(ROOT / "alchemiser_duck" / "sandbox" / "data" / "real_bars.parquet")
 
 

@@ -14,6 +14,8 @@ from alchemiser_duck import exchange_calendar as calendar
 from alchemiser_duck.query.session import DuckDBSession
 from alchemiser_duck.query.statement import Lens
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 
 @pytest.fixture(scope="module")
 def twenty_years(shared_box: Any) -> Settings:
@@ -114,7 +116,7 @@ def test_one_symbol_reads_one_symbol_s_row_groups(
 
 
 def test_an_unchanged_lake_is_asked_for_its_listings_alone(counted: Settings, proxy: S3Proxy) -> None:
-    adapter = CachedMarketDataAdapter(counted, clock=lambda: MORNING)
+    adapter = CachedMarketDataAdapter(counted, local_copies=True, clock=lambda: MORNING)
     first = adapter.get_bars("SC", "1Y")
     cold = len(proxy.exchanges)
     proxy.clear()
