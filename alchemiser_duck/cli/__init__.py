@@ -528,9 +528,9 @@ def sandbox(
 @app.command(epilog="Example: alchemiser-duck demo")
 def demo() -> None:
     """Show everything once, on loopback: refresh real bars into S3, read them back through DuckDB."""
-    from alchemiser_duck.cli import demo as demonstration
+    from alchemiser_duck.cli.demo import run
 
-    demonstration.run()
+    run()
 
 
 def _stop_signal() -> Any:

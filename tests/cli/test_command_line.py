@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from command_line import Ended, run
 from conftest import MORNING, ROOT
 from s3_proxy import S3Proxy
 
@@ -19,25 +20,11 @@ from alchemiser_duck import Settings
 from alchemiser_duck.errors import ExitCode
 from alchemiser_duck.sandbox import Fault, Sandbox
 
-Ended = subprocess.CompletedProcess[str]
-
 
 @pytest.fixture
 def variables(box: Sandbox, stored_settings: Settings) -> dict[str, str]:
     """The environment that points at the stored lake."""
     return os.environ | box.environment | {"MARKET_DATA_BUCKET": stored_settings.market_data_bucket}
-
-
-def run(variables: dict[str, str], *arguments: str, stdin: str | None = None) -> Ended:
-    return subprocess.run(
-        [sys.executable, "-m", "alchemiser_duck", *arguments],
-        env=variables,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
 
 
 def test_every_format_carries_the_same_rows(variables: dict[str, str], tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
+from command_line import run
 from conftest import MORNING, ROOT, TUESDAY
-from test_command_line import run
 
 from alchemiser_duck import CachedMarketDataAdapter, DataRefreshService, MarketDataStore, Settings
 from alchemiser_duck import exchange_calendar as calendar
