@@ -113,6 +113,10 @@ class EmptyLake(AlchemiserDuckError):
     """Nothing is stored under the prefix yet."""
 
 
+class MissingActions(AlchemiserDuckError):
+    """The lake has bars and says nothing about corporate actions: no price can be adjusted."""
+
+
 class StaleData(AlchemiserDuckError):
     """Bars are older than the caller can accept."""
 

@@ -61,7 +61,10 @@ class MarketDataStore(LakeWriter):
             CorruptPartition: a stored object is not a partition of ours.
         """
         require_timeframe(timeframe)
-        return self.bars.write(table, timeframe, feed or self._settings.feed, run_id)
+        report = self.bars.write(table, timeframe, feed or self._settings.feed, run_id)
+        if any(partition.is_new for partition in report.partitions):
+            self.actions.begin()  # perhaps the lake is new, too
+        return report
 
     def drop(self, symbols: list[str], timeframe: str = "1Day") -> WriteReport:
         """Remove every bar of these symbols, partition by partition.

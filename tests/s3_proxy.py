@@ -22,6 +22,13 @@ class Exchange:
     began: float = field(default_factory=time.time)
 
 
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
 @dataclass
 class S3Proxy:
     """`with S3Proxy(upstream) as proxy:` then talk to `proxy.url`."""
@@ -34,6 +41,8 @@ class S3Proxy:
     """called when the upstream has answered; True: swallow the answer and cut the connection"""
     truncate: Callable[[int, Exchange], bool] | None = None
     """called then too; True: promise the whole body and send half"""
+    answer: "Callable[[int, Exchange, Answer], Answer] | None" = None
+    """called then too, with what the upstream has answered; returns what to answer instead"""
 
     knows_ranges: ClassVar[bool] = True
     """False: the whole object for a part of it, as HTTP allows"""
@@ -96,13 +105,18 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.connection.close()
             return
+        # rclone answers a range with 200, which polars does not take
+        status = 206 if answer.getheader("Content-Range") else answer.status
+        given = Answer(status, {key.lower(): value for key, value in answer.getheaders()}, content)
+        if self.proxy.answer:
+            given = self.proxy.answer(index, exchange, given)
+            content = given.body
         with suppress(ConnectionError):
-            # rclone answers a range with 200, which polars does not take
-            self.send_response(206 if answer.getheader("Content-Range") else answer.status)
-            for key, value in answer.getheaders():
-                if key.lower() not in ("transfer-encoding", "connection", "content-length", "date", "server"):
+            self.send_response(given.status)
+            for key, value in given.headers.items():
+                if key not in ("transfer-encoding", "connection", "content-length", "date", "server"):
                     self.send_header(key, value)
-            length = answer.getheader("Content-Length") if self.command == "HEAD" else str(len(content))
+            length = given.headers.get("content-length") if self.command == "HEAD" else str(len(content))
             self.send_header("Content-Length", length or "0")
             self.end_headers()
             if self.proxy.truncate and self.proxy.truncate(index, exchange):

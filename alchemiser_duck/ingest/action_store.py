@@ -4,6 +4,7 @@ One object is one atomic state: factors never belong to other actions than those
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -21,10 +22,11 @@ from alchemiser_duck.ingest.corporate_actions import (
     with_override,
     without_override,
 )
-from alchemiser_duck.lake.object_store import S3Objects, small_parquet
+from alchemiser_duck.lake.object_store import PreconditionFailed, S3Objects, small_parquet
+from alchemiser_duck.lake.scan import Scan
 from alchemiser_duck.query.literals import literal
 from alchemiser_duck.query.session import DuckDBSession
-from alchemiser_duck.query.statement import Lens
+from alchemiser_duck.query.statement import Lens, Query
 from alchemiser_duck.settings import Settings
 
 KEY = "corporate_actions/corporate_actions.parquet"
@@ -43,6 +45,11 @@ class CorporateActionStore:
         self._settings = settings
         self._objects = objects
         self._session = session
+
+    def begin(self) -> None:
+        """Say in a new lake that no action is known yet: readers take a lake that says nothing for a broken one."""
+        with suppress(PreconditionFailed):
+            self._objects.put(KEY, small_parquet(ACTION_SCHEMA.empty_table()), replaces=None)
 
     def merge(self, fetched: Iterable[Action], today: date, *, everything: bool) -> MergedActions:
         """Take in fetched actions and compute the factors that are due.
@@ -135,12 +142,10 @@ class CorporateActionStore:
     def _factors(self, actions: pa.Table, since: date) -> pa.Table:
         """Compute id, previous close and factors in SQL; empty without bars."""
         names = ("id", *FACTORS)
+        text = f"select {', '.join(names)} from action_factors('due_actions')"
+        query = Query(text, text, Lens(since=since), tables={"due_actions": actions})
         try:
-            rows = self._session.snapshot(
-                f"select {', '.join(names)} from action_factors('due_actions')",
-                lens=Lens(since=since),
-                tables={"due_actions": actions},
-            )
+            rows = self._session.read(query, Scan(since, may_lack_actions=True))
         except EmptyLake:
             return ACTION_SCHEMA.empty_table().select(names)
         return rows.to_arrow_table()

@@ -59,6 +59,8 @@ class PartitionWrite:
     """bars in the partition afterwards"""
     attempts: int
     """1, plus one for every time another writer was faster"""
+    is_new: bool = False
+    """True: there was no such partition before"""
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,7 @@ class BarPartitions:
             labels = {"schema_version": SCHEMA_VERSION, "run_id": run_id, "write_id": write_id}
             labels["feed"] = self._feeds[partition.timeframe] = feed or stored_feed or self._settings.feed
             self._objects.put(partition.key, _encode(after.bars, labels), replaces=etag)
-            return PartitionWrite(partition, True, rows, attempt)
+            return PartitionWrite(partition, True, rows, attempt, is_new=etag is None)
 
         return self._objects.until_written(partition.key, step)
 

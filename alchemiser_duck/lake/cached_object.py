@@ -4,21 +4,26 @@ Of a large partition most reads need a few columns, or a few symbols: its footer
 same places in a sparse file of the same size. DuckDB cannot take a hole for data: it refuses to decode it.
 """
 
+import mmap
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from alchemiser_duck.errors import AlchemiserDuckError
+from alchemiser_duck.lake.checksums import bare_etag, is_intact
 from alchemiser_duck.lake.io_stats import Traffic
 from alchemiser_duck.lake.scan import BAR_KEYS, Projection
+
+if TYPE_CHECKING:
+    from obstore import GetResult
 
 RANGE_BYTES = 8 << 20
 """Larger objects come in ranges of this, side by side: one connection to S3 carries some 90 MB/s."""
@@ -46,6 +51,10 @@ class NotParquetError(Exception):
     """What came is complete, and not a Parquet file."""
 
 
+class NotIntactError(Exception):
+    """What came has other bytes than were stored."""
+
+
 @dataclass(frozen=True, slots=True)
 class ObjectMeta:
     """An object as a LIST shows it."""
@@ -60,7 +69,8 @@ class Prefetched:
     """An object that was fetched while the LIST was in flight."""
 
     etag: str
-    body: obstore.Bytes
+    body: memoryview
+    metadata: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +132,7 @@ class CachedObject:
         Raises:
             TornRead: the object is another one by now.
             NotParquetError: it is not ours.
+            NotIntactError: it has other bytes than were stored.
             BaseError, OSError: obstore's own.
         """
         with self._lock:
@@ -142,7 +153,7 @@ class CachedObject:
         if prefetched is None or self._etag is not None or prefetched.etag != self.meta.etag:
             return
         self.size = self.path.write_bytes(prefetched.body)
-        self._require_parquet()
+        self._require_sound(prefetched.etag, prefetched.metadata)
         self.is_partial = False
         self._etag = prefetched.etag
 
@@ -153,8 +164,8 @@ class CachedObject:
         if size > RANGE_BYTES:
             ranges = [(start, min(start + RANGE_BYTES, size)) for start in range(0, size, RANGE_BYTES)]
             requests = len(ranges)
-            if self._ranges(store, pool, ranges):
-                self._require_parquet()
+            if (metadata := self._ranges(store, pool, ranges)) is not None:
+                self._require_sound(self.meta.etag, metadata)
                 return requests
         answer = obstore.get(store, self.meta.key)
         with self.path.open("wb") as file:
@@ -163,17 +174,21 @@ class CachedObject:
             self.size = file.tell()
         if self.size != answer.meta["size"]:
             raise TornRead(f"{self.meta.key} came with {self.size} of {answer.meta['size']} bytes")
-        self._require_parquet()
-        self._etag = bare_etag(answer.meta["e_tag"])
+        etag = bare_etag(answer.meta["e_tag"])
+        self._require_sound(etag, metadata_of(answer))
+        self._etag = etag
         return requests + 1
 
-    def _require_parquet(self) -> None:
-        with self.path.open("rb") as file:
-            head = file.read(len(_MAGIC))
-            file.seek(-min(len(_MAGIC), self.size), 2)
-            tail = file.read()
-        if head != _MAGIC or tail != _MAGIC:
-            raise NotParquetError("no magic bytes")
+    def _require_sound(self, etag: str, metadata: Mapping[str, str]) -> None:
+        """Refuse a file that is not what was stored, or is no Parquet."""
+        if not self.size:
+            raise NotParquetError("it is empty")
+        with self.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            with memoryview(content) as body:
+                if not is_intact(body, etag, metadata):
+                    raise NotIntactError
+            if not content[:4] == content[-4:] == _MAGIC:
+                raise NotParquetError("no magic bytes")
 
     def _fill(self, store: S3Store, pool: Executor, part: Projection) -> int:
         requests = 0
@@ -188,7 +203,7 @@ class CachedObject:
             and _may_hold(chunk, part.symbols)
         ]
         ranges = list(_joined(sorted((chunk.start, chunk.end) for chunk in needed)))
-        if ranges and not self._ranges(store, pool, ranges):
+        if ranges and self._ranges(store, pool, ranges) is None:
             raise TornRead(f"{self.meta.key} was replaced")
         self._fetched |= {chunk.start for chunk in needed}
         return requests + len(ranges)
@@ -199,7 +214,7 @@ class CachedObject:
         length = max(_FOOTER_BYTES, size // _FOOTER_SHARE)
         while True:
             requests += 1
-            if not self._ranges(store, pool, [(max(0, size - length), size)]):
+            if self._ranges(store, pool, [(max(0, size - length), size)]) is None:
                 raise TornRead(f"{self.meta.key} was replaced, or its server sends no ranges")
             with self.path.open("rb") as file:
                 file.seek(size - 8)
@@ -208,30 +223,36 @@ class CachedObject:
                 return requests
             length = needed
 
-    def _ranges(self, store: S3Store, pool: Executor, ranges: Sequence[tuple[int, int]]) -> bool:
-        """Fetch ranges side by side; False: they are not of the version listed, or the server sends no ranges."""
+    def _ranges(self, store: S3Store, pool: Executor, ranges: Sequence[tuple[int, int]]) -> Mapping[str, str] | None:
+        """Fetch ranges side by side and return the object's metadata.
+
+        None means that they are not of the version listed, or that the server sends no ranges.
+        """
         meta = self.meta
         with self.path.open("ab") as file:
             file.truncate(meta.size)
 
-        def fetch(bounds: tuple[int, int]) -> str:
+        def fetch(bounds: tuple[int, int]) -> tuple[str, Mapping[str, str]]:
             # the end is not included
             options: Any = {"range": bounds, "if_match": f'"{meta.etag}"'}
             answer = obstore.get(store, meta.key, options=options)
+            body = answer.bytes()
+            if len(body) != bounds[1] - bounds[0]:
+                return "", {}
             with self.path.open("r+b") as file:  # of its own: no system has one position for several writers
                 file.seek(bounds[0])
-                file.write(answer.bytes())
-            return bare_etag(answer.meta["e_tag"])
+                file.write(body)
+            return bare_etag(answer.meta["e_tag"]), metadata_of(answer)
 
         parts = [pool.submit(fetch, bounds) for bounds in ranges]
         wait(parts)
         if any(isinstance(part.exception(), BaseError) for part in parts):
-            return False
-        if {part.result() for part in parts} != {meta.etag}:
-            return False
+            return None
+        if {part.result()[0] for part in parts} != {meta.etag}:
+            return None
         self._etag = meta.etag
         self.size += sum(end - start for start, end in ranges)
-        return True
+        return parts[0].result()[1]
 
 
 def prefetch(store: S3Store, key: str) -> Prefetched | None:
@@ -240,14 +261,14 @@ def prefetch(store: S3Store, key: str) -> Prefetched | None:
         answer = obstore.get(store, key, options={"range": (0, PREFETCH_LIMIT)})
         if answer.meta["size"] > PREFETCH_LIMIT:
             return None  # its body is not waited for
-        return Prefetched(bare_etag(answer.meta["e_tag"]), answer.bytes())
+        return Prefetched(bare_etag(answer.meta["e_tag"]), memoryview(answer.bytes()), metadata_of(answer))
     except (BaseError, OSError):
         return None
 
 
-def bare_etag(text: str | None) -> str:
-    """Return an ETag without its quotes, which some answers have and others lack."""
-    return (text or "").strip('"')
+def metadata_of(answer: "GetResult") -> Mapping[str, str]:
+    """Return the user metadata that came with an object."""
+    return {str(name): value for name, value in answer.attributes.items()}
 
 
 def _chunks(path: Path) -> list[_Chunk]:

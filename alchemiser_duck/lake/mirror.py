@@ -12,34 +12,41 @@ needs.
         copies.files()                                            # {"bars_raw": ["/tmp/…/bars.parquet"], …}
 """
 
-import re
 import weakref
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from datetime import date, timedelta
+from datetime import timedelta
 from itertools import count
 from threading import Lock
 from types import TracebackType
 from typing import Any
 
-import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from alchemiser_duck.errors import AlchemiserDuckError, CorruptPartition, EmptyLake, StorageRefused, StorageUnavailable
+from alchemiser_duck.errors import (
+    AlchemiserDuckError,
+    CorruptPartition,
+    EmptyLake,
+    MissingActions,
+    StorageRefused,
+    StorageUnavailable,
+)
 from alchemiser_duck.lake import credentials
 from alchemiser_duck.lake.cached_object import (
     CachedObject,
+    NotIntactError,
     NotParquetError,
     ObjectMeta,
     Prefetched,
     TornRead,
-    bare_etag,
     prefetch,
 )
+from alchemiser_duck.lake.checksums import NOT_INTACT
 from alchemiser_duck.lake.credentials import Credentials
 from alchemiser_duck.lake.forks import require_own_process
 from alchemiser_duck.lake.io_stats import Traffic
+from alchemiser_duck.lake.listing import Lister, Listing, year_of
 from alchemiser_duck.lake.scan import MEBIBYTE, Projection, Scan
 from alchemiser_duck.lake.scratch import ScratchFolder, remove_abandoned
 from alchemiser_duck.settings import Settings
@@ -48,71 +55,10 @@ MIN_SAVING = 16 * MEBIBYTE
 """A read that needs this much less than whole partitions fetches their parts, which takes one more round trip."""
 CACHE_BYTES = 256 * MEBIBYTE
 """Bytes that stay on disk between reads."""
-PREFETCH_YEARS = 4
-"""A read of more years waits for the LIST: what it computes takes longer than a round trip."""
-PREFETCH_SYMBOLS = 600
-"""So does a read of more symbols: their partitions are larger than PREFETCH_LIMIT."""
 
 REQUESTS_AT_ONCE = 32
 HANDOVER_SECONDS = 0.001
 """How long the threads that send requests get Python's lock for; they would wait 5 ms for it, each in turn."""
-_LIST_PAGE = 1000
-"""Keys in one answer to a LIST."""
-
-RELATIONS = {
-    "bars_raw": "bars/timeframe=1Day/*/bars.parquet",
-    "corporate_actions": "corporate_actions/*.parquet",
-    "refresh_runs": "refresh_runs/*/*.parquet",
-    "sessions": "sessions/*.parquet",
-}
-"""Relations that read S3, and their objects. Each has a session variable of its name: the files to read instead."""
-
-
-class Listing:
-    """The objects of some relations, being listed. It holds nothing that must be given back."""
-
-    def __init__(self, mirror: "ObjectMirror", lists: "Mapping[str, Future[list[ObjectMeta]]]") -> None:
-        self._mirror = mirror
-        self._lists = lists
-        self.prefetched: dict[str, Future[Prefetched | None]] = {}
-
-    def objects(self) -> dict[str, list[ObjectMeta]]:
-        """Wait for the LISTs; give the objects of each relation, by key.
-
-        Raises:
-            StorageRefused, StorageUnavailable: S3 does not answer as it should.
-        """
-        return {relation: listed.result() for relation, listed in self._lists.items()}
-
-    def newest_day(self) -> date | None:
-        """Wait for the LIST of bars; give the last day that a stored bar can be of, None where none is stored."""
-        bars = self._lists["bars_raw"].result() if "bars_raw" in self._lists else []
-        years = [year for year in map(year_of, bars) if year]
-        return date(max(years) + 1, 1, 1) - timedelta(days=1) if years else None
-
-    def prefetch(self, scan: Scan, until: date) -> None:
-        """Begin to fetch what the scan most likely needs, by name; nothing where it is likely to be large."""
-        since = scan.since
-        few = len(scan.symbols or ()) <= PREFETCH_SYMBOLS
-        if since is None or until.year - since.year >= PREFETCH_YEARS or not few:
-            return
-        years = [f"year={year}" for year in range(since.year, until.year + 1)]
-        names = {"bars_raw": years, "corporate_actions": ["corporate_actions"], "sessions": ["sessions"]}
-        keys = [
-            RELATIONS[relation].replace("*", name)
-            for relation in names.keys() & self._lists
-            for name in names[relation]
-        ]
-        self.prefetched |= self._mirror.prefetch(keys)
-
-    @property
-    def traffic(self) -> Traffic:
-        """What was sent so far: a page of a LIST each, and what was prefetched, of use or not."""
-        lists = [listed.result() for listed in self._lists.values() if listed.done() and not listed.exception()]
-        pages = sum(max(1, -(-len(listed) // _LIST_PAGE)) for listed in lists)
-        came = [fetching.result() for fetching in self.prefetched.values() if fetching.done()]
-        received = sum(len(fetched.body) for fetched in came if fetched)
-        return Traffic(pages + len(self.prefetched), 0, received)
 
 
 class ObjectMirror:
@@ -140,6 +86,7 @@ class ObjectMirror:
         self._copying = ThreadPoolExecutor(REQUESTS_AT_ONCE, "alchemiser-duck-copies")
         self.close = weakref.finalize(self, _close, (self._requests, self._copying), scratch)
         self._copying.submit(remove_abandoned)
+        self._lister = Lister(self._requests, lambda problem: _translated(problem, settings))
 
     def listing(self, relations: Collection[str]) -> Listing:
         """Begin to list the objects of these relations.
@@ -152,7 +99,9 @@ class ObjectMirror:
         with self._lock:
             if self._store is None or now != self._credentials:
                 self._store, self._credentials = _open_store(self._settings, now), now
-        return Listing(self, {name: self._requests.submit(self._list, RELATIONS[name]) for name in relations})
+            store = self._store
+        lists = {name: self._requests.submit(self._lister.ask, store, name) for name in relations}
+        return Listing(self._lister, lists, self.prefetch)
 
     def copies(self, listing: Listing, scan: Scan, *, whole: bool = False) -> "Copies":
         """Prepare the local files of a scan; they are acquired when the context is entered.
@@ -176,9 +125,15 @@ class ObjectMirror:
 
         Raises:
             EmptyLake: no bar is stored.
+            MissingActions: nothing is stored about corporate actions.
         """
         if not objects.get("bars_raw", True):
             raise self._nothing_stored()
+        if not objects.get("corporate_actions", True) and not scan.may_lack_actions:
+            raise MissingActions(
+                f"{self._settings.lake_url} holds no corporate actions, so no price can be adjusted; to fetch them: "
+                "alchemiser-duck refresh --mode overnight (bars as sent need none: adjustment='raw', bars_raw)"
+            )
         seen = {name: _seen(found, scan) if name == "bars_raw" else found for name, found in objects.items()}
         if not self._is_local:
             return _Plan({}, seen, None)
@@ -238,18 +193,6 @@ class ObjectMirror:
             "alchemiser-duck refresh --mode overnight --symbols AAPL,MSFT"
         )
 
-    def _list(self, pattern: str) -> list[ObjectMeta]:
-        prefix, _, _ = pattern.partition("*")
-        try:
-            listed = obstore.list(self._store, prefix, return_arrow=False).collect()  # type: ignore[arg-type]
-        except (BaseError, OSError) as problem:
-            raise _translated(problem, self._settings) from None
-        fits = re.compile(re.escape(pattern).replace(r"\*", "[^/]+")).fullmatch  # as DuckDB's glob
-        metas = (
-            ObjectMeta(meta["path"], bare_etag(meta["e_tag"]), meta["size"]) for meta in listed if fits(meta["path"])
-        )
-        return sorted(metas, key=lambda meta: meta.key)
-
     def _fetch(
         self, cached: CachedObject, part: Projection | None, prefetched: "Future[Prefetched | None] | None"
     ) -> Traffic:
@@ -258,6 +201,9 @@ class ObjectMirror:
             return cached.fetch(self._store, self._requests, part, prefetched)
         except FileNotFoundError as problem:
             raise TornRead(str(problem)) from problem
+        except NotIntactError as problem:
+            error = StorageUnavailable(f"{self._settings.lake_url}/{cached.meta.key} {NOT_INTACT}")
+            raise TornRead(str(error), error) from problem
         except NotParquetError as problem:
             raise torn_by_damage(self._settings, cached.meta.key, problem) from problem
         except (BaseError, OSError) as problem:
@@ -333,11 +279,12 @@ class Copies:
         """Wait for the files; give local paths, and s3:// addresses of what is left there, by relation.
 
         Raises:
-            TornRead: an object was replaced or removed since the LIST.
+            TornRead: an object was replaced or removed since the LIST, or the LIST lacks one.
             StorageRefused, StorageUnavailable: S3 does not answer as it should.
         """
         for _, fetching in self._acquired:
             fetching.result()
+        self._listing.require_complete()
         paths, objects = self.paths, self._plan.copied | self._plan.remote
         return {relation: [paths[meta.key] for meta in metas] for relation, metas in objects.items()}
 
@@ -355,12 +302,6 @@ def torn_by_damage(settings: Settings, key: str, problem: Exception) -> TornRead
         "move it away and refresh again"
     )
     return TornRead(str(error), error)
-
-
-def year_of(partition: ObjectMeta) -> int | None:
-    """Read the year that a partition's key names."""
-    found = re.search(r"/year=(\d+)/", partition.key)
-    return int(found.group(1)) if found else None
 
 
 def _seen(partitions: list[ObjectMeta], scan: Scan) -> list[ObjectMeta]:

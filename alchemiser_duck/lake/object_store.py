@@ -1,5 +1,7 @@
 """S3 as this project uses it: whole objects with their ETags, conditional PUTs, and an exact count of requests."""
 
+import base64
+import hashlib
 import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +23,7 @@ from botocore.exceptions import (
 
 from alchemiser_duck.errors import StorageRefused, StorageUnavailable, WriteConflict
 from alchemiser_duck.lake import credentials
+from alchemiser_duck.lake.checksums import CRC32, NOT_INTACT, bare_etag, checksum, is_intact, md5_etag
 from alchemiser_duck.lake.io_stats import Traffic
 from alchemiser_duck.settings import Settings
 
@@ -31,6 +34,10 @@ Result = TypeVar("Result")
 
 class PreconditionFailed(Exception):
     """Somebody else wrote the object since it was read."""
+
+
+class _UnprovenAnswer(Exception):
+    """An answer says that all is well, and its bytes or its ETag say otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +99,8 @@ class S3Objects:
 
     def _get(self, key: str, **options: str) -> StoredObject | None:
         # boto3 retries until the answer begins; a body that breaks off afterwards is ours to ask for again
-        broken = (ResponseStreamingError, IncompleteReadError, ReadTimeoutError)
-        with self._translated():
+        broken = (ResponseStreamingError, IncompleteReadError, ReadTimeoutError, _UnprovenAnswer)
+        with self._translated(key):
             try:
                 for attempt in stamina.retry_context(on=broken, attempts=4, wait_initial=0.1, wait_max=2):
                     with attempt:
@@ -102,7 +109,11 @@ class S3Objects:
                         )
                         body = answer["Body"].read()
                         self._count(Traffic(0, 0, len(body)))
-                        return StoredObject(body, answer["ETag"])
+                        etag = answer.get("ETag", "")
+                        is_whole = not options
+                        if not etag or (is_whole and not is_intact(body, bare_etag(etag), answer["Metadata"])):
+                            raise _UnprovenAnswer
+                        return StoredObject(body, etag)
             except ClientError as problem:
                 if _code(problem) not in ("NoSuchKey", "404"):
                     raise
@@ -116,18 +127,42 @@ class S3Objects:
         Raises:
             PreconditionFailed: the object is another one by now; nothing was written.
         """
+        with self._translated(key):
+            for attempt in stamina.retry_context(on=_UnprovenAnswer, attempts=4, wait_initial=0.1, wait_max=2):
+                with attempt:
+                    etag = self._put_once(key, body, replaces)
+                    if bare_etag(etag) == md5_etag(body) or (etag and self._is_stored(key, body)):
+                        return etag
+                    # bytes that are not ours lie there under this ETag; without one, nothing was stored
+                    replaces = etag or replaces
+                    raise _UnprovenAnswer
+        raise AssertionError("unreachable")
+
+    def _put_once(self, key: str, body: bytes, replaces: str | None) -> str:
+        """Send the object; return the ETag that the store answers with, or none."""
         condition = {"IfNoneMatch": "*"} if replaces is None else {"IfMatch": replaces}
-        with self._translated():
-            try:
-                answer = self._client.put_object(
-                    Bucket=self._settings.bucket, Key=self._settings.prefix + key, Body=body, **condition
-                )
-            except ClientError as problem:
-                # 409: a concurrent conditional write is under way; 404: the object to be replaced is gone
-                if _code(problem) in ("PreconditionFailed", "412", "ConditionalRequestConflict", "409", "NoSuchKey"):
-                    raise PreconditionFailed(key) from problem
-                raise
-        return str(answer["ETag"])
+        try:
+            answer = self._client.put_object(
+                Bucket=self._settings.bucket,
+                Key=self._settings.prefix + key,
+                Body=body,
+                ContentMD5=base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode(),
+                Metadata={CRC32: checksum(body)},
+                **condition,
+            )
+        except ClientError as problem:
+            # 409: a concurrent conditional write is under way; 404: the object to be replaced is gone
+            if _code(problem) in ("PreconditionFailed", "412", "ConditionalRequestConflict", "409", "NoSuchKey"):
+                raise PreconditionFailed(key) from problem
+            raise
+        return str(answer.get("ETag", ""))
+
+    def _is_stored(self, key: str, body: bytes) -> bool:
+        """Read back what was put, where the ETag is not its MD5."""
+        answer = self._client.get_object(Bucket=self._settings.bucket, Key=self._settings.prefix + key)
+        stored = answer["Body"].read()
+        self._count(Traffic(0, 0, len(stored)))
+        return bool(stored == body)
 
     def until_written(self, key: str, step: Callable[[int], Result]) -> Result:
         """What `step` returns: it reads the object, makes another of it and puts that; again if others are faster.
@@ -158,11 +193,16 @@ class S3Objects:
     def keys(self, prefix: str) -> list[str]:
         """The keys under a prefix of the lake, sorted."""
         start = len(self._settings.prefix)
-        with self._translated():
+        with self._translated(prefix):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._settings.bucket, Prefix=self._settings.prefix + prefix
             )
-            return sorted(item["Key"][start:] for page in pages for item in page.get("Contents", ()))
+            keys = []
+            for page in pages:
+                if "KeyCount" not in page and "Name" not in page:
+                    raise _UnprovenAnswer
+                keys += [item["Key"][start:] for item in page.get("Contents", ())]
+            return sorted(keys)
 
     def create_bucket(self) -> None:
         """Create the lake's bucket, for the sandbox: a lake of one's own has one already."""
@@ -170,7 +210,7 @@ class S3Objects:
             self._client.create_bucket(Bucket=self._settings.bucket)
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translated(self, key: str = "") -> Iterator[None]:
         """boto3's errors as ours; the one place for it."""
         where = self._settings.lake_url + (f" at {self._settings.endpoint_url}" if self._settings.endpoint_url else "")
         try:
@@ -188,6 +228,8 @@ class S3Objects:
                     "AWS_SESSION_TOKEN and AWS_REGION, and that they may read and write the bucket"
                 ) from problem
             raise StorageUnavailable(f"S3 failed on {where} ({code}): try again") from problem
+        except _UnprovenAnswer as problem:
+            raise StorageUnavailable(f"{self._settings.lake_url}/{key} {NOT_INTACT}") from problem
         except BotoCoreError as problem:
             raise StorageUnavailable(f"S3 cannot be reached: {where}: {problem}") from problem
 

@@ -52,6 +52,8 @@ class Scan:
     """None: every symbol"""
     columns: frozenset[str] | None = None
     """of BAR_VALUES; None: all, and others that may be stored"""
+    may_lack_actions: bool = False
+    """True for who writes the lake's corporate actions: until then it may say nothing about them"""
 
     @property
     def is_wide(self) -> bool:

@@ -31,7 +31,8 @@ from alchemiser_duck.errors import QueryFailed, StorageUnavailable
 from alchemiser_duck.lake import credentials
 from alchemiser_duck.lake.cached_object import TornRead
 from alchemiser_duck.lake.io_stats import Traffic
-from alchemiser_duck.lake.mirror import RELATIONS, Copies, Listing, ObjectMirror, torn_by_damage
+from alchemiser_duck.lake.listing import RELATIONS, Listing
+from alchemiser_duck.lake.mirror import Copies, ObjectMirror, torn_by_damage
 from alchemiser_duck.lake.scan import Scan
 from alchemiser_duck.query.catalogue import SqlFile, built_in_files, files_named_in, user_files
 from alchemiser_duck.query.connection import Instance, empty_lake

@@ -11,7 +11,7 @@ from s3_proxy import Exchange, S3Proxy
 
 from alchemiser_duck import CachedMarketDataAdapter, MarketDataStore, Settings
 from alchemiser_duck import exchange_calendar as calendar
-from alchemiser_duck.lake import cached_object, mirror
+from alchemiser_duck.lake import cached_object, listing
 
 DAYS = calendar.sessions(date(2023, 1, 3), date(2025, 7, 15))
 
@@ -35,11 +35,12 @@ def adapter_at(settings: Settings) -> CachedMarketDataAdapter:
 
 
 def is_list(exchange: Exchange) -> bool:
-    return "list-type" in exchange.path
+    """Tell whether it asks what there is: a LIST, or a HEAD."""
+    return "list-type" in exchange.path or exchange.method == "HEAD"
 
 
 def is_object(exchange: Exchange) -> bool:
-    return ".parquet" in exchange.path and exchange.status < 300
+    return exchange.method == "GET" and ".parquet" in exchange.path and exchange.status < 300
 
 
 def is_partition(exchange: Exchange, year: int) -> bool:
@@ -80,7 +81,7 @@ def test_what_comes_early_gives_the_same_and_is_counted(
 
     rows, asked = first_read()
     assert rows
-    monkeypatch.setattr(mirror, "PREFETCH_YEARS", 0)
+    monkeypatch.setattr(listing, "PREFETCH_YEARS", 0)
     assert first_read() == (rows, asked)
 
 
@@ -91,7 +92,7 @@ def test_the_list_is_not_waited_for(through_proxy: Settings, proxy: S3Proxy) -> 
     def hold(_: int, exchange: Exchange) -> None:
         if is_list(exchange):
             assert all_asked.wait(20)
-        elif len([one for one in proxy.exchanges if ".parquet" in one.path]) == 3:
+        elif len([one for one in proxy.exchanges if one.method == "GET" and ".parquet" in one.path]) == 3:
             all_asked.set()  # two partitions and the actions
 
     proxy.before = hold
@@ -110,7 +111,7 @@ def test_an_object_replaced_after_it_came_early_is_fetched_again(
         return False
 
     def before(_: int, exchange: Exchange) -> None:
-        if is_list(exchange) and "bars" in exchange.path:
+        if "list-type" in exchange.path:
             assert came.wait(20)
             stored.write_bars(bar_table(bar_rows("AAPL", DAYS[-1:], 700.0)))
 
@@ -149,7 +150,7 @@ def test_what_is_not_there_is_a_request_and_no_more(through_proxy: Settings, pro
     rows = later.latest("sma", ["AAPL"], n=5).fetchall()
     assert rows == adapter_at(through_proxy).latest("sma", ["AAPL"], n=5).fetchall()
     assert later.last_query_stats is not None
-    missing = [one for one in proxy.exchanges if one.status == 404]
+    missing = [one for one in proxy.exchanges if one.status == 404 and one.method == "GET"]
     assert [is_partition(one, 2027) for one in missing] == [True]
 
 
@@ -175,7 +176,7 @@ def test_what_is_large_anyway_waits_for_the_list(
     monkeypatch: pytest.MonkeyPatch,
     read: Callable[[CachedMarketDataAdapter], object],
 ) -> None:
-    monkeypatch.setattr(mirror, "PREFETCH_SYMBOLS", 1)
+    monkeypatch.setattr(listing, "PREFETCH_SYMBOLS", 1)
     read(adapter_at(through_proxy))
     lists = [is_list(one) for one in proxy.exchanges]
     assert lists == sorted(lists, reverse=True)
