@@ -14,6 +14,7 @@ AlchemiserDuckError
 │   └── NothingToRefresh       no symbol was named and none is stored
 ├── QueryFailed                DuckDB refused or could not run a statement
 ├── EmptyLake                  nothing is stored under the prefix yet
+├── MissingActions             bars are stored, and nothing about corporate actions
 ├── StaleData                  bars are older than the caller can accept
 ├── StorageError               S3
 │   ├── StorageUnavailable     S3 cannot be reached or does not answer properly

@@ -55,7 +55,7 @@ def test_init_sql_names_every_file_once() -> None:
     named = [file.path.relative_to(sql_root()) for file in built_in_files()]
     found = {
         path.relative_to(sql_root())
-        for folder in ("relations", "functions", "indicators")
+        for folder in ("relations", "functions", "stages", "indicators")
         for path in (sql_root() / folder).glob("*.sql")
     }
     assert len(named) == len(set(named))

@@ -11,8 +11,9 @@ from functools import cache
 import sqlglot
 from sqlglot import exp
 
-from alchemiser_duck.query.catalogue import KEYS, SqlFile, built_in_functions
+from alchemiser_duck.query.catalogue import KEYS, SqlFile, built_in_functions, built_in_table_macros
 from alchemiser_duck.query.definitions import read_definition
+from alchemiser_duck.query.inliner import Macro, NotInlinable, inlined
 from alchemiser_duck.query.sql_trees import resolved_window
 
 SOURCE = "query_table"
@@ -33,7 +34,7 @@ _UNDERSTOOD = (
 """What a user's own file may hold to be taken apart: row by row or by window, and written by sqlglot as it was read."""
 
 
-class NotAChainError(Exception):
+class NotFusible(Exception):
     """The indicator is more than a chain of row-by-row SELECTs, or not known to be one."""
 
 
@@ -54,7 +55,7 @@ def chain(file: SqlFile, source: str) -> tuple[Step, ...]:
     """The steps of an indicator over a relation, the last one giving its values.
 
     Raises:
-        NotAChainError: it is none.
+        NotFusible: it is none.
     """
     steps = tuple(_steps(_body(file), frozenset(map(str.lower, file.parameters)), source))
     if not file.is_built_in:
@@ -72,6 +73,15 @@ def columns(file: SqlFile) -> list[str] | None:
 
 @cache
 def _body(file: SqlFile) -> exp.Query:
+    """The SELECT of a file, with the bodies of the indicators and stages that it calls."""
+    try:
+        return inlined(_own_body(file), _macro)
+    except NotInlinable as problem:
+        raise NotFusible from problem
+
+
+@cache
+def _own_body(file: SqlFile) -> exp.Query:
     """The SELECT of a file. Of a user's own, as the linter reads it: statements are told apart by DuckDB itself."""
     parsed = sqlglot.parse_one(file.body, read="duckdb") if file.is_built_in else read_definition(file).body
     body = parsed.unnest()
@@ -79,24 +89,33 @@ def _body(file: SqlFile) -> exp.Query:
     return body
 
 
+@cache
+def _macro(name: str) -> Macro | None:
+    file = built_in_table_macros().get(name)
+    if file is None:
+        return None
+    defaults = {name: sqlglot.parse_one(default, read="duckdb") for name, default in file.parameters.items()}
+    return defaults, _own_body(file)
+
+
 def _steps(body: exp.Query, parameters: Set[str], source: str) -> Iterator[Step]:
     if not isinstance(body, exp.Select):
-        raise NotAChainError
+        raise NotFusible
     given: set[str] = set()
     for step in (*body.ctes, body):
         name, select = (step.alias_or_name.lower(), step.this) if isinstance(step, exp.CTE) else ("", step)
         if not isinstance(select, exp.Select) or step.alias_column_names:
-            raise NotAChainError
+            raise NotFusible
         unusual = {key for key, value in select.args.items() if value and key not in _PLAIN_SELECT}
         table = select.args["from_"].this if select.args.get("from_") else None
         if unusual or not isinstance(table, exp.Table) or not _is_plain(table):
-            raise NotAChainError
+            raise NotFusible
         if any(c.name.lower() not in parameters for c in _where_columns(select)):
-            raise NotAChainError  # rows are left out
+            raise NotFusible  # rows are left out
         reads = table.name.lower() or SOURCE
         if reads not in given | {SOURCE}:
             if reads != source:
-                raise NotAChainError
+                raise NotFusible
             reads = SOURCE
         yield Step(name, reads, table.alias_or_name.lower(), select)
         given.add(name)
@@ -113,18 +132,18 @@ def _where_columns(select: exp.Select) -> Iterator[exp.Column]:
 
 
 def _require_understood(step: Step) -> None:
-    """Raise NotAChainError for what nobody has seen to mean the same in another place."""
+    """Raise NotFusible for what nobody has seen to mean the same in another place."""
     select = step.select
     condition = select.args["where"].this if select.args.get("where") else None
     if condition and not all(map(_is_bound, condition.flatten() if isinstance(condition, exp.And) else [condition])):
-        raise NotAChainError  # it would leave rows out of the other indicators, too
+        raise NotFusible  # it would leave rows out of the other indicators, too
     for projection in select.expressions:
         if projection.alias_or_name.lower() in KEYS and not _is_key(projection):
-            raise NotAChainError
+            raise NotFusible
     with_ = select.args.get("with_")
     for node in select.walk(prune=lambda node: node is with_):
         if node is not select and node is not with_ and not _is_understood(node, select):
-            raise NotAChainError
+            raise NotFusible
 
 
 def _is_bound(condition: exp.Expr) -> bool:

@@ -15,7 +15,7 @@ from sqlglot import exp
 
 from alchemiser_duck.panel.execution import BEFORE, LANES
 from alchemiser_duck.panel.explanation import ColumnPlan, Executor
-from alchemiser_duck.panel.fusion import SOURCE, NotAChainError, Step, chain
+from alchemiser_duck.panel.fusion import SOURCE, NotFusible, Step, chain
 from alchemiser_duck.panel.lanes import NotInLanes, WindowLanes
 from alchemiser_duck.panel.levels import Column, ctes
 from alchemiser_duck.panel.newest import at_last_row
@@ -86,7 +86,7 @@ def column_plans(
     for entry in entries:
         try:
             values = levels.add(entry, source)
-        except NotAChainError:
+        except NotFusible:
             call = entry.call.sql(source)
             yield from (ColumnPlan(label, Executor.AS_IT_STANDS, f"from {call}") for label in entry.columns.values())
         else:
@@ -103,7 +103,7 @@ def _taken_in(
     for entry in entries:
         try:
             values += levels.add(entry, source)
-        except NotAChainError:
+        except NotFusible:
             alias = f"joined_{len(joins)}"
             rows = f"from {entry.call.sql(source)}{where(conditions)}"
             joins.append(f"left join ({rows}) as {alias} using (symbol, timestamp)")
@@ -185,7 +185,7 @@ def _in_order(
         more = levels.sources(levels.wanted) - set(KEYS)
         columns = ["timestamp", *(["symbol"] if levels.reads_names() else []), *sorted(more)]
         levels.by_lanes(columns, most_bars=1, whole={})
-    except (NotAChainError, NotInLanes, RecursionError):  # hundreds of CTEs, one on the other
+    except (NotFusible, NotInLanes, RecursionError):  # hundreds of CTEs, one on the other
         return None
     others = [entry for entry in entries if entry not in in_lanes]
     beside = panel(others, source, conditions) if others else None
@@ -232,12 +232,12 @@ class _Levels:
         """Take in an indicator; returns its values.
 
         Raises:
-            NotAChainError: the indicator is not one to be taken apart.
+            NotFusible: the indicator is not one to be taken apart.
         """
         steps = chain(entry.call.file, source)
         columns = entry.source_columns
         if columns is None and not entry.call.file.is_built_in:
-            raise NotAChainError
+            raise NotFusible
         arguments = {
             name.lower(): sqlglot.parse_one(entry.call.arguments.get(name, default), read="duckdb")
             for name, default in entry.call.file.parameters.items()
@@ -249,7 +249,7 @@ class _Levels:
             scopes[step.name] = self._select(step, scopes[step.reads], arguments)
         values = {name: column.name for name, column in (scopes[steps[-1].name] or {}).items()}
         if not values.keys() >= {column.lower() for column in entry.columns}:
-            raise NotAChainError
+            raise NotFusible
         self.wanted |= {values[column.lower()] for column in entry.columns}
         return [
             _Value(values[column.lower()], label, entry.types.get(column)) for column, label in entry.columns.items()
@@ -271,7 +271,7 @@ class _Levels:
                 value = _substituted(projection.unalias(), seen, arguments, step)
                 more = {projection.alias_or_name.lower(): self.column(self._windows_apart(value))}
             if given.keys() & more.keys():
-                raise NotAChainError  # DuckDB takes the first of two columns of a name
+                raise NotFusible  # DuckDB takes the first of two columns of a name
             given |= more
         return given
 
@@ -427,7 +427,7 @@ def _substituted(
 
 def _found(name: str, scope: Mapping[str, exp.Expr]) -> exp.Expr:
     if name.lower() not in scope:
-        raise NotAChainError
+        raise NotFusible
     return scope[name.lower()]
 
 

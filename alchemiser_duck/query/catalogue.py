@@ -1,7 +1,7 @@
 """List the .sql files of the layer and read their headers.
 
 `sql/init.sql` names every file once, in the order of their dependencies, for the shell and for Python alike:
-`.read sql/functions/ema_of.sql` stands before `.read sql/indicators/ema.sql`, which calls `ema_of`.
+`.read sql/stages/true_ranges.sql` stands before `.read sql/indicators/atr.sql`, which reads `true_ranges`.
 """
 
 import re
@@ -17,7 +17,7 @@ KEYS = ("symbol", "timestamp")
 """The first columns of every indicator."""
 BARS_BEFORE = "bars_before"
 """The column with the number of bars before a row among those that were read: 0 on a symbol's first."""
-AT_THE_END = "decayed_sum_at_end"
+AT_THE_END = "final_decayed_sum"
 """The function that the newest row of every panel needs."""
 
 _READ = re.compile(r"^\.read sql/(\S+)$", re.MULTILINE)
@@ -64,9 +64,18 @@ class SqlFile:
 
     @property
     def is_indicator(self) -> bool:
-        """True for a table macro outside of the relations."""
-        macro = self._signature
-        return macro is not None and macro.group("table") is not None and self.path.parent.name != "relations"
+        """True for a table macro that is neither a relation's helper nor a stage of other indicators."""
+        return self.is_table_macro and self.path.parent != sql_root() / "relations" and not self.is_stage
+
+    @property
+    def is_stage(self) -> bool:
+        """True for what the indicators of one family have in common."""
+        return self.path.parent == sql_root() / "stages"
+
+    @property
+    def is_table_macro(self) -> bool:
+        """True where the file defines a table macro."""
+        return self._signature is not None and self._signature.group("table") is not None
 
     @property
     def is_function(self) -> bool:
@@ -174,6 +183,12 @@ def built_in_names() -> frozenset[str]:
 def built_in_functions() -> Mapping[str, SqlFile]:
     """Return the functions of the layer itself, by name."""
     return {file.name: file for file in built_in_files() if file.is_function}
+
+
+@cache
+def built_in_table_macros() -> Mapping[str, SqlFile]:
+    """Return the layer's own table macros, stages included, by name."""
+    return {file.name: file for file in built_in_files() if file.is_table_macro}
 
 
 def files_named_in(text: str) -> list[SqlFile]:

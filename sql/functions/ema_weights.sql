@@ -1,4 +1,4 @@
--- ema_weights: what ema_of needs to know of a bar; computed once, it serves any number of averages.
+-- ema_weights: what exponential_average needs to know of a bar; computed once, it serves any number of averages.
 -- bar_number: 1 on the first bar that is averaged, less before it | n: bars
 create or replace macro ema_weights(bar_number, n) as (
 
@@ -6,4 +6,4 @@ create or replace macro ema_weights(bar_number, n) as (
 
 );
 
-comment on macro ema_weights is 'Weights of a bar in ema_of.';
+comment on macro ema_weights is 'Weights of a bar in exponential_average.';

@@ -1,4 +1,4 @@
--- wilder_weights: what wilder_of needs to know of a bar; computed once, it serves any number of averages.
+-- wilder_weights: what wilder_average needs to know of a bar; computed once, it serves any number of averages.
 -- bar_number: 1 on the first bar that is averaged, less before it | n: bars
 create or replace macro wilder_weights(bar_number, n) as (
 
@@ -6,4 +6,4 @@ create or replace macro wilder_weights(bar_number, n) as (
 
 );
 
-comment on macro wilder_weights is 'Weights of a bar in wilder_of.';
+comment on macro wilder_weights is 'Weights of a bar in wilder_average.';

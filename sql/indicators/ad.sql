@@ -3,27 +3,12 @@
 -- source: Marc Chaikin; equal to TA-Lib's AD
 create or replace macro ad(source := 'bars') as table (
 
-    with
-
-    flows as (
-
-        select
-            symbol,
-            timestamp,
-            null_as_nan(
-                case when high > low then volume * (2 * close - low - high) / (high - low) else 0 * close * volume end
-            ) as flow
-
-        from query_table(source)
-
-    )
-
     select
         symbol,
         timestamp,
         nan_as_null(sum(flow) over bars_so_far) as ad
 
-    from flows
+    from money_flows(source := source)
 
     window bars_so_far as (partition by symbol order by timestamp rows unbounded preceding)
 

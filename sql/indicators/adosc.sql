@@ -6,25 +6,6 @@ create or replace macro adosc(fast := 3, slow := 10, source := 'bars') as table 
 
     with
 
-    flows as (
-
-        select
-            symbol,
-            timestamp,
-            null_as_nan(
-                case when high > low then volume * (2 * close - low - high) / (high - low) else 0 * close * volume end
-            ) as flow,
-            row_number() over bars_in_order as bar_number
-
-        from query_table(source)
-
-        where require_whole('adosc: fast', fast, 2)
-            and require_whole('adosc: slow', slow, 2)
-
-        window bars_in_order as (partition by symbol order by timestamp)
-
-    ),
-
     added as (
 
         select
@@ -33,7 +14,10 @@ create or replace macro adosc(fast := 3, slow := 10, source := 'bars') as table 
             bar_number,
             sum(flow) over bars_so_far as ad
 
-        from flows
+        from money_flows(source := source)
+
+        where require_whole('adosc: fast', fast, 2)
+            and require_whole('adosc: slow', slow, 2)
 
         window bars_so_far as (partition by symbol order by timestamp rows unbounded preceding)
 

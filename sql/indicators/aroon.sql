@@ -4,44 +4,6 @@
 -- look-back: n
 create or replace macro aroon(n := 14, source := 'bars') as table (
 
-    with
-
-    numbered as (
-
-        select
-            symbol,
-            timestamp,
-            null_as_nan(high) as high,
-            null_as_nan(low) as low,
-            row_number() over bars_in_order as bar_number
-
-        from query_table(source)
-
-        where require_whole('aroon: n', n, 2)
-
-        window bars_in_order as (partition by symbol order by timestamp)
-
-    ),
-
-    windowed as (
-
-        select
-            symbol,
-            timestamp,
-            bar_number,
-            max({'price': high, 'bar': bar_number}) over trailing_bars as highest,
-            max({'price': -low, 'bar': bar_number}) over trailing_bars as lowest
-
-        from numbered
-
-        window trailing_bars as (
-            partition by symbol
-            order by timestamp
-            rows between n preceding and current row
-        )
-
-    )
-
     select
         symbol,
         timestamp,
@@ -52,7 +14,9 @@ create or replace macro aroon(n := 14, source := 'bars') as table (
             when bar_number > n and not isnan(highest.price) then 100.0 * (n - (bar_number - highest.bar)) / n
         end as aroon_up
 
-    from windowed
+    from newest_extremes(n, source := source)
+
+    where require_whole('aroon: n', n, 2)
 
 );
 

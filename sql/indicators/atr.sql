@@ -4,57 +4,14 @@
 -- look-back: wilder_look_back(n) + 1
 create or replace macro atr(n := 14, source := 'bars') as table (
 
-    with
-
-    numbered as (
-
-        select
-            symbol,
-            timestamp,
-            null_as_nan(high) as high,
-            null_as_nan(low) as low,
-            lag(null_as_nan(close)) over bars_in_order as previous_close,
-            row_number() over bars_in_order as bar_number
-
-        from query_table(source)
-
-        where require_whole('atr: n', n, 1)
-
-        window bars_in_order as (partition by symbol order by timestamp)
-
-    ),
-
-    weighted as (
-
-        select
-            symbol,
-            timestamp,
-            bar_number,
-            case when bar_number > 1 then true_range(high, low, previous_close) end as true_range,
-            wilder_weights(bar_number - 1, n) as weights
-
-        from numbered
-
-    ),
-
-    averaged as (
-
-        select
-            symbol,
-            timestamp,
-            bar_number,
-            wilder_of(true_range, weights, n) as atr
-
-        from weighted
-
-    )
-
     select
         symbol,
         timestamp,
         case when bar_number > n then nan_as_null(atr) end as atr
 
-    from averaged
+    from average_true_range(n, source := source)
+
+    where require_whole('atr: n', n, 1)
 
 );
 

@@ -24,11 +24,7 @@ create or replace macro bbands(n := 20, upper_deviations := 2, lower_deviations 
 
         window
             bars_in_order as (partition by symbol order by timestamp),
-            trailing_bars as (
-                partition by symbol
-                order by timestamp
-                rows between n - 1 preceding and current row
-            )
+            trailing_bars as (partition by symbol order by timestamp rows between n - 1 preceding and current row)
 
     )
 

@@ -32,11 +32,7 @@ create or replace macro beta(n := 5, source := 'bars') as table (
 
         from returns
 
-        window trailing_bars as (
-            partition by symbol
-            order by timestamp
-            rows between n - 1 preceding and current row
-        )
+        window trailing_bars as (partition by symbol order by timestamp rows between n - 1 preceding and current row)
 
     )
 

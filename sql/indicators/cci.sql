@@ -37,11 +37,7 @@ create or replace macro cci(n := 14, source := 'bars') as table (
 
         from priced
 
-        window trailing_bars as (
-            partition by symbol
-            order by timestamp
-            rows between n - 1 preceding and current row
-        )
+        window trailing_bars as (partition by symbol order by timestamp rows between n - 1 preceding and current row)
 
     ),
 

@@ -6,51 +6,6 @@
 -- The factors of Wilder's average cancel in the ratio: gains and moves are plain decaying sums.
 create or replace macro cmo(n := 14, source := 'bars') as table (
 
-    with
-
-    changes as (
-
-        select
-            symbol,
-            timestamp,
-            null_as_nan(close) - lag(null_as_nan(close)) over bars_in_order as change,
-            row_number() over bars_in_order as bar_number
-
-        from query_table(source)
-
-        where require_whole('cmo: n', n, 2)
-
-        window bars_in_order as (partition by symbol order by timestamp)
-
-    ),
-
-    weighted as (
-
-        select
-            symbol,
-            timestamp,
-            bar_number,
-            case when change > 0 then change else 0 end as gain,
-            abs(change) as move,
-            wilder_weights(bar_number - 1, n) as weights
-
-        from changes
-
-    ),
-
-    summed as (
-
-        select
-            symbol,
-            timestamp,
-            bar_number,
-            decayed_sum(gain, weights, 1 - 1.0 / n) as gains,
-            decayed_sum(move, weights, 1 - 1.0 / n) as moves
-
-        from weighted
-
-    )
-
     select
         symbol,
         timestamp,
@@ -60,7 +15,9 @@ create or replace macro cmo(n := 14, source := 'bars') as table (
             else nan_as_null(100 * (2 * gains - moves) / moves)
         end as cmo
 
-    from summed
+    from gains_and_moves(n, source := source)
+
+    where require_whole('cmo: n', n, 2)
 
 );
 

@@ -4,55 +4,14 @@
 -- look-back: ema_look_back(n)
 create or replace macro ema(n := 20, source := 'bars') as table (
 
-    with
-
-    numbered as (
-
-        select
-            symbol,
-            timestamp,
-            null_as_nan(close) as close,
-            row_number() over bars_in_order as bar_number
-
-        from query_table(source)
-
-        where require_whole('ema: n', n, 2)
-
-        window bars_in_order as (partition by symbol order by timestamp)
-
-    ),
-
-    weighted as (
-
-        select
-            symbol,
-            timestamp,
-            close,
-            bar_number,
-            ema_weights(bar_number, n) as weights
-
-        from numbered
-
-    ),
-
-    averaged as (
-
-        select
-            symbol,
-            timestamp,
-            bar_number,
-            ema_of(close, bar_number, weights, n) as ema
-
-        from weighted
-
-    )
-
     select
         symbol,
         timestamp,
-        case when bar_number >= n then nan_as_null(ema) end as ema
+        nan_as_null(ema_1) as ema
 
-    from averaged
+    from exponential_average_1(n, source := source)
+
+    where require_whole('ema: n', n, 2)
 
 );
 

@@ -21,11 +21,7 @@ create or replace macro imi(n := 14, source := 'bars') as table (
 
         window
             bars_in_order as (partition by symbol order by timestamp),
-            trailing_bars as (
-                partition by symbol
-                order by timestamp
-                rows between n - 1 preceding and current row
-            )
+            trailing_bars as (partition by symbol order by timestamp rows between n - 1 preceding and current row)
 
     )
 

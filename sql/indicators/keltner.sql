@@ -6,39 +6,17 @@ create or replace macro keltner(n := 20, multiplier := 2, atr_n := 10, source :=
 
     with
 
-    numbered as (
+    weighted as (
 
         select
-            symbol,
-            timestamp,
-            null_as_nan(high) as high,
-            null_as_nan(low) as low,
-            null_as_nan(close) as close,
-            lag(null_as_nan(close)) over bars_in_order as previous_close,
-            row_number() over bars_in_order as bar_number
+            *,
+            ema_weights(bar_number, n) as weights
 
-        from query_table(source)
+        from average_true_range(atr_n, source := source)
 
         where require_whole('keltner: n', n, 2)
             and require_whole('keltner: atr_n', atr_n, 1)
             and require_between('keltner: multiplier', multiplier, 0, 100)
-
-        window bars_in_order as (partition by symbol order by timestamp)
-
-    ),
-
-    weighted as (
-
-        select
-            symbol,
-            timestamp,
-            bar_number,
-            close,
-            case when bar_number > 1 then true_range(high, low, previous_close) end as true_range,
-            ema_weights(bar_number, n) as weights,
-            wilder_weights(bar_number - 1, atr_n) as range_weights
-
-        from numbered
 
     ),
 
@@ -48,8 +26,8 @@ create or replace macro keltner(n := 20, multiplier := 2, atr_n := 10, source :=
             symbol,
             timestamp,
             bar_number,
-            ema_of(close, bar_number, weights, n) as mean,
-            wilder_of(true_range, range_weights, atr_n) as atr
+            exponential_average(close, bar_number, weights, n) as mean,
+            atr
 
         from weighted
 

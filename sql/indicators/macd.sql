@@ -9,63 +9,20 @@ create or replace macro macd(fast := 12, slow := 26, signal := 9, source := 'bar
 
     with
 
-    numbered as (
-
-        select
-            symbol,
-            timestamp,
-            null_as_nan(close) as close,
-            row_number() over bars_in_order as bar_number
-
-        from query_table(source)
-
-        where require_whole('macd: fast', fast, 2)
-            and require_whole('macd: slow', slow, fast)
-            and require_whole('macd: signal', signal, 1)
-
-        window bars_in_order as (partition by symbol order by timestamp)
-
-    ),
-
-    weighted as (
-
-        select
-            symbol,
-            timestamp,
-            close,
-            bar_number,
-            ema_weights(bar_number - (slow - fast), fast) as fast_weights,
-            ema_weights(bar_number, slow) as slow_weights,
-            ema_weights(bar_number - (slow - 1), signal) as signal_weights
-
-        from numbered
-
-    ),
-
-    averaged as (
-
-        select
-            symbol,
-            timestamp,
-            bar_number,
-            signal_weights,
-            ema_of(close, bar_number - (slow - fast), fast_weights, fast) as fast_average,
-            ema_of(close, bar_number, slow_weights, slow) as slow_average
-
-        from weighted
-
-    ),
-
     lines as (
 
         select
             symbol,
             timestamp,
             bar_number,
-            signal_weights,
-            case when bar_number >= slow then fast_average - slow_average end as macd
+            case when bar_number >= slow then fast_average - slow_average end as macd,
+            ema_weights(bar_number - (slow - 1), signal) as weights
 
-        from averaged
+        from fast_and_slow(fast, slow, slow - fast, source := source)
+
+        where require_whole('macd: fast', fast, 2)
+            and require_whole('macd: slow', slow, fast)
+            and require_whole('macd: signal', signal, 1)
 
     ),
 
@@ -76,7 +33,7 @@ create or replace macro macd(fast := 12, slow := 26, signal := 9, source := 'bar
             timestamp,
             bar_number,
             macd,
-            ema_of(macd, bar_number - (slow - 1), signal_weights, signal) as signal_line
+            exponential_average(macd, bar_number - (slow - 1), weights, signal) as signal_line
 
         from lines
 

@@ -7,36 +7,6 @@ create or replace macro macdext(fast := 12, slow := 26, signal := 9, source := '
 
     with
 
-    windowed as (
-
-        select
-            symbol,
-            timestamp,
-            row_number() over bars_in_order as bar_number,
-            avg(null_as_nan(close)) over fast_bars as fast_average,
-            avg(null_as_nan(close)) over slow_bars as slow_average
-
-        from query_table(source)
-
-        where require_whole('macdext: fast', fast, 2)
-            and require_whole('macdext: slow', slow, fast)
-            and require_whole('macdext: signal', signal, 1)
-
-        window
-            bars_in_order as (partition by symbol order by timestamp),
-            fast_bars as (
-                partition by symbol
-                order by timestamp
-                rows between fast - 1 preceding and current row
-            ),
-            slow_bars as (
-                partition by symbol
-                order by timestamp
-                rows between slow - 1 preceding and current row
-            )
-
-    ),
-
     lines as (
 
         select
@@ -45,7 +15,11 @@ create or replace macro macdext(fast := 12, slow := 26, signal := 9, source := '
             bar_number,
             case when bar_number >= slow then fast_average - slow_average end as macdext
 
-        from windowed
+        from simple_averages(fast, slow, source := source)
+
+        where require_whole('macdext: fast', fast, 2)
+            and require_whole('macdext: slow', slow, fast)
+            and require_whole('macdext: signal', signal, 1)
 
     ),
 
@@ -60,11 +34,7 @@ create or replace macro macdext(fast := 12, slow := 26, signal := 9, source := '
 
         from lines
 
-        window signal_bars as (
-            partition by symbol
-            order by timestamp
-            rows between signal - 1 preceding and current row
-        )
+        window signal_bars as (partition by symbol order by timestamp rows between signal - 1 preceding and current row)
 
     )
 

@@ -7,22 +7,6 @@ create or replace macro macdfix(signal := 9, source := 'bars') as table (
 
     with
 
-    numbered as (
-
-        select
-            symbol,
-            timestamp,
-            null_as_nan(close) as close,
-            row_number() over bars_in_order as bar_number
-
-        from query_table(source)
-
-        where require_whole('macdfix: signal', signal, 1)
-
-        window bars_in_order as (partition by symbol order by timestamp)
-
-    ),
-
     weighted as (
 
         select
@@ -32,9 +16,11 @@ create or replace macro macdfix(signal := 9, source := 'bars') as table (
             bar_number,
             decay_weights(bar_number - 14, 12, 1 - 0.15) as fast_weights,
             decay_weights(bar_number, 26, 1 - 0.075) as slow_weights,
-            ema_weights(bar_number - (26 - 1), signal) as signal_weights
+            ema_weights(bar_number - (26 - 1), signal) as weights
 
-        from numbered
+        from numbered_closes(source := source)
+
+        where require_whole('macdfix: signal', signal, 1)
 
     ),
 
@@ -44,7 +30,7 @@ create or replace macro macdfix(signal := 9, source := 'bars') as table (
             symbol,
             timestamp,
             bar_number,
-            signal_weights,
+            weights,
             0.15 * decayed_sum(
                 close * case when bar_number - 14 <= 12.0 then 1 / (12.0 * 0.15) else 1 end, fast_weights, 1 - 0.15
             ) as fast_average,
@@ -62,7 +48,7 @@ create or replace macro macdfix(signal := 9, source := 'bars') as table (
             symbol,
             timestamp,
             bar_number,
-            signal_weights,
+            weights,
             case when bar_number >= 26 then fast_average - slow_average end as macdfix
 
         from averaged
@@ -76,7 +62,7 @@ create or replace macro macdfix(signal := 9, source := 'bars') as table (
             timestamp,
             bar_number,
             macdfix,
-            ema_of(macdfix, bar_number - (26 - 1), signal_weights, signal) as signal_line
+            exponential_average(macdfix, bar_number - (26 - 1), weights, signal) as signal_line
 
         from lines
 

@@ -67,11 +67,7 @@ create or replace macro mfi(n := 14, source := 'bars') as table (
 
         from flows
 
-        window trailing_bars as (
-            partition by symbol
-            order by timestamp
-            rows between n - 1 preceding and current row
-        )
+        window trailing_bars as (partition by symbol order by timestamp rows between n - 1 preceding and current row)
 
     )
 

@@ -7,13 +7,11 @@ create or replace macro mom(n := 10, source := 'bars') as table (
     select
         symbol,
         timestamp,
-        close - lag(close, n) over bars_in_order as mom
+        close - previous_close as mom
 
-    from query_table(source)
+    from earlier_close(n, source := source)
 
     where require_whole('mom: n', n, 1)
-
-    window bars_in_order as (partition by symbol order by timestamp)
 
 );
 

@@ -5,21 +5,6 @@ create or replace macro moving_average_return(n := 20, source := 'bars') as tabl
 
     with
 
-    returns as (
-
-        select
-            symbol,
-            timestamp,
-            100 * (close / lag(close) over bars_in_order - 1) as return
-
-        from query_table(source)
-
-        where require_whole('moving_average_return: n', n, 1)
-
-        window bars_in_order as (partition by symbol order by timestamp)
-
-    ),
-
     windowed as (
 
         select
@@ -28,13 +13,11 @@ create or replace macro moving_average_return(n := 20, source := 'bars') as tabl
             avg(return) over trailing_bars as moving_average_return,
             count(return) over trailing_bars as returns_seen
 
-        from returns
+        from daily_returns(source := source)
 
-        window trailing_bars as (
-            partition by symbol
-            order by timestamp
-            rows between n - 1 preceding and current row
-        )
+        where require_whole('moving_average_return: n', n, 1)
+
+        window trailing_bars as (partition by symbol order by timestamp rows between n - 1 preceding and current row)
 
     )
 

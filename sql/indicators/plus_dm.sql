@@ -6,68 +6,24 @@ create or replace macro plus_dm(n := 14, source := 'bars') as table (
 
     with
 
-    numbered as (
-
-        select
-            symbol,
-            timestamp,
-            null_as_nan(high) as high,
-            null_as_nan(low) as low,
-            lag(null_as_nan(high)) over bars_in_order as previous_high,
-            lag(null_as_nan(low)) over bars_in_order as previous_low,
-            row_number() over bars_in_order as bar_number
-
-        from query_table(source)
-
-        where require_whole('plus_dm: n', n, 1)
-
-        window bars_in_order as (partition by symbol order by timestamp)
-
-    ),
-
-    ranges as (
-
-        select
-            symbol,
-            timestamp,
-            bar_number,
-            high - previous_high as rise,
-            previous_low - low as fall,
-            decay_weights(bar_number - 1, greatest(n - 1, 1), 1 - 1.0 / n) as weights
-
-        from numbered
-
-    ),
-
-    directions as (
-
-        select
-            symbol,
-            timestamp,
-            bar_number,
-            weights,
-            case when rise > 0 and rise > fall then rise else 0 * (rise + fall) end as plus_move
-
-        from ranges
-
-    ),
-
     summed as (
 
         select
             symbol,
             timestamp,
             bar_number,
-            decayed_sum(plus_move, weights, 1 - 1.0 / n) as plus_moves
+            decayed_sum(plus_dm, weights, 1 - 1.0 / n) as moves
 
-        from directions
+        from directional_moves(n, source := source)
+
+        where require_whole('plus_dm: n', n, 1)
 
     )
 
     select
         symbol,
         timestamp,
-        case when bar_number >= greatest(n, 2) then nan_as_null(plus_moves) end as plus_dm
+        case when bar_number >= greatest(n, 2) then nan_as_null(moves) end as plus_dm
 
     from summed
 

@@ -7,63 +7,20 @@ create or replace macro ppo(fast := 12, slow := 26, signal := 9, source := 'bars
 
     with
 
-    numbered as (
-
-        select
-            symbol,
-            timestamp,
-            null_as_nan(close) as close,
-            row_number() over bars_in_order as bar_number
-
-        from query_table(source)
-
-        where require_whole('ppo: fast', fast, 2)
-            and require_whole('ppo: slow', slow, fast)
-            and require_whole('ppo: signal', signal, 1)
-
-        window bars_in_order as (partition by symbol order by timestamp)
-
-    ),
-
-    weighted as (
-
-        select
-            symbol,
-            timestamp,
-            close,
-            bar_number,
-            ema_weights(bar_number, fast) as fast_weights,
-            ema_weights(bar_number, slow) as slow_weights,
-            ema_weights(bar_number - (slow - 1), signal) as signal_weights
-
-        from numbered
-
-    ),
-
-    averaged as (
-
-        select
-            symbol,
-            timestamp,
-            bar_number,
-            signal_weights,
-            ema_of(close, bar_number, fast_weights, fast) as fast_average,
-            ema_of(close, bar_number, slow_weights, slow) as slow_average
-
-        from weighted
-
-    ),
-
     lines as (
 
         select
             symbol,
             timestamp,
             bar_number,
-            signal_weights,
-            case when bar_number >= slow then 100 * (fast_average / slow_average - 1) end as ppo
+            case when bar_number >= slow then 100 * (fast_average / slow_average - 1) end as ppo,
+            ema_weights(bar_number - (slow - 1), signal) as weights
 
-        from averaged
+        from fast_and_slow(fast, slow, 0, source := source)
+
+        where require_whole('ppo: fast', fast, 2)
+            and require_whole('ppo: slow', slow, fast)
+            and require_whole('ppo: signal', signal, 1)
 
     ),
 
@@ -74,7 +31,7 @@ create or replace macro ppo(fast := 12, slow := 26, signal := 9, source := 'bars
             timestamp,
             bar_number,
             ppo,
-            ema_of(ppo, bar_number - (slow - 1), signal_weights, signal) as signal_line
+            exponential_average(ppo, bar_number - (slow - 1), weights, signal) as signal_line
 
         from lines
 

@@ -4,30 +4,14 @@
 -- look-back: n
 create or replace macro roc(n := 10, source := 'bars') as table (
 
-    with
-
-    lagged as (
-
-        select
-            symbol,
-            timestamp,
-            close,
-            lag(close, n) over bars_in_order as previous_close
-
-        from query_table(source)
-
-        where require_whole('roc: n', n, 1)
-
-        window bars_in_order as (partition by symbol order by timestamp)
-
-    )
-
     select
         symbol,
         timestamp,
         100 * (close / previous_close - 1) as roc
 
-    from lagged
+    from earlier_close(n, source := source)
+
+    where require_whole('roc: n', n, 1)
 
 );
 

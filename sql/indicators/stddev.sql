@@ -20,11 +20,7 @@ create or replace macro stddev(n := 5, deviations := 1, source := 'bars') as tab
         where require_whole('stddev: n', n, 2)
             and require_between('stddev: deviations', deviations, 0, 100)
 
-        window trailing_bars as (
-            partition by symbol
-            order by timestamp
-            rows between n - 1 preceding and current row
-        )
+        window trailing_bars as (partition by symbol order by timestamp rows between n - 1 preceding and current row)
 
     )
 

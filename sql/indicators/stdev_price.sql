@@ -17,11 +17,7 @@ create or replace macro stdev_price(n := 20, source := 'bars') as table (
 
         where require_whole('stdev_price: n', n, 2)
 
-        window trailing_bars as (
-            partition by symbol
-            order by timestamp
-            rows between n - 1 preceding and current row
-        )
+        window trailing_bars as (partition by symbol order by timestamp rows between n - 1 preceding and current row)
 
     )
 

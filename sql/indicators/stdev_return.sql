@@ -5,21 +5,6 @@ create or replace macro stdev_return(n := 20, source := 'bars') as table (
 
     with
 
-    returns as (
-
-        select
-            symbol,
-            timestamp,
-            100 * (close / lag(close) over bars_in_order - 1) as return
-
-        from query_table(source)
-
-        where require_whole('stdev_return: n', n, 1)
-
-        window bars_in_order as (partition by symbol order by timestamp)
-
-    ),
-
     windowed as (
 
         select
@@ -28,13 +13,11 @@ create or replace macro stdev_return(n := 20, source := 'bars') as table (
             sqrt(252) * stddev_pop(return) over trailing_bars as stdev_return,
             count(return) over trailing_bars as returns_seen
 
-        from returns
+        from daily_returns(source := source)
 
-        window trailing_bars as (
-            partition by symbol
-            order by timestamp
-            rows between n - 1 preceding and current row
-        )
+        where require_whole('stdev_return: n', n, 1)
+
+        window trailing_bars as (partition by symbol order by timestamp rows between n - 1 preceding and current row)
 
     )
 

@@ -7,47 +7,6 @@ create or replace macro stoch(fast_k := 5, slow_k := 3, slow_d := 3, source := '
 
     with
 
-    ranges as (
-
-        select
-            symbol,
-            timestamp,
-            null_as_nan(close) as close,
-            max(null_as_nan(high)) over fast_bars as highest,
-            -max(-null_as_nan(low)) over fast_bars as lowest,
-            row_number() over bars_in_order as bar_number
-
-        from query_table(source)
-
-        where require_whole('stoch: fast_k', fast_k, 1)
-            and require_whole('stoch: slow_k', slow_k, 1)
-            and require_whole('stoch: slow_d', slow_d, 1)
-
-        window
-            bars_in_order as (partition by symbol order by timestamp),
-            fast_bars as (
-                partition by symbol
-                order by timestamp
-                rows between fast_k - 1 preceding and current row
-            )
-
-    ),
-
-    fast as (
-
-        select
-            symbol,
-            timestamp,
-            bar_number,
-            case
-                when bar_number >= fast_k
-                    then (close - lowest) * case when highest = lowest then 0 else 100 / (highest - lowest) end
-            end as raw_k
-
-        from ranges
-
-    ),
-
     slow as (
 
         select
@@ -56,13 +15,13 @@ create or replace macro stoch(fast_k := 5, slow_k := 3, slow_d := 3, source := '
             bar_number,
             case when bar_number > fast_k + slow_k - 2 then avg(raw_k) over slow_bars end as slow_k_average
 
-        from fast
+        from stochastic(fast_k, source := source)
 
-        window slow_bars as (
-            partition by symbol
-            order by timestamp
-            rows between slow_k - 1 preceding and current row
-        )
+        where require_whole('stoch: fast_k', fast_k, 1)
+            and require_whole('stoch: slow_k', slow_k, 1)
+            and require_whole('stoch: slow_d', slow_d, 1)
+
+        window slow_bars as (partition by symbol order by timestamp rows between slow_k - 1 preceding and current row)
 
     ),
 
@@ -77,11 +36,7 @@ create or replace macro stoch(fast_k := 5, slow_k := 3, slow_d := 3, source := '
 
         from slow
 
-        window signal_bars as (
-            partition by symbol
-            order by timestamp
-            rows between slow_d - 1 preceding and current row
-        )
+        window signal_bars as (partition by symbol order by timestamp rows between slow_d - 1 preceding and current row)
 
     )
 

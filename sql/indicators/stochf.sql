@@ -7,46 +7,6 @@ create or replace macro stochf(fast_k := 5, fast_d := 3, source := 'bars') as ta
 
     with
 
-    ranges as (
-
-        select
-            symbol,
-            timestamp,
-            null_as_nan(close) as close,
-            max(null_as_nan(high)) over fast_bars as highest,
-            -max(-null_as_nan(low)) over fast_bars as lowest,
-            row_number() over bars_in_order as bar_number
-
-        from query_table(source)
-
-        where require_whole('stochf: fast_k', fast_k, 1)
-            and require_whole('stochf: fast_d', fast_d, 1)
-
-        window
-            bars_in_order as (partition by symbol order by timestamp),
-            fast_bars as (
-                partition by symbol
-                order by timestamp
-                rows between fast_k - 1 preceding and current row
-            )
-
-    ),
-
-    fast as (
-
-        select
-            symbol,
-            timestamp,
-            bar_number,
-            case
-                when bar_number >= fast_k
-                    then (close - lowest) * case when highest = lowest then 0 else 100 / (highest - lowest) end
-            end as raw_k
-
-        from ranges
-
-    ),
-
     averaged as (
 
         select
@@ -56,13 +16,12 @@ create or replace macro stochf(fast_k := 5, fast_d := 3, source := 'bars') as ta
             raw_k,
             avg(raw_k) over signal_bars as raw_d
 
-        from fast
+        from stochastic(fast_k, source := source)
 
-        window signal_bars as (
-            partition by symbol
-            order by timestamp
-            rows between fast_d - 1 preceding and current row
-        )
+        where require_whole('stochf: fast_k', fast_k, 1)
+            and require_whole('stochf: fast_d', fast_d, 1)
+
+        window signal_bars as (partition by symbol order by timestamp rows between fast_d - 1 preceding and current row)
 
     )
 

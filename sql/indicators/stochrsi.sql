@@ -7,51 +7,6 @@ create or replace macro stochrsi(n := 14, fast_k := 5, fast_d := 3, source := 'b
 
     with
 
-    changes as (
-
-        select
-            symbol,
-            timestamp,
-            null_as_nan(close) - lag(null_as_nan(close)) over bars_in_order as change,
-            row_number() over bars_in_order as bar_number
-
-        from query_table(source)
-
-        where require_whole('stochrsi: n', n, 2)
-            and require_whole('stochrsi: fast_k', fast_k, 1)
-            and require_whole('stochrsi: fast_d', fast_d, 1)
-
-        window bars_in_order as (partition by symbol order by timestamp)
-
-    ),
-
-    weighted as (
-
-        select
-            symbol,
-            timestamp,
-            bar_number,
-            case when change > 0 then change else 0 end as gain,
-            abs(change) as move,
-            wilder_weights(bar_number - 1, n) as weights
-
-        from changes
-
-    ),
-
-    summed as (
-
-        select
-            symbol,
-            timestamp,
-            bar_number,
-            decayed_sum(gain, weights, 1 - 1.0 / n) as gains,
-            decayed_sum(move, weights, 1 - 1.0 / n) as moves
-
-        from weighted
-
-    ),
-
     strengths as (
 
         select
@@ -64,7 +19,11 @@ create or replace macro stochrsi(n := 14, fast_k := 5, fast_d := 3, source := 'b
                 else 100 * gains / moves
             end as rsi
 
-        from summed
+        from gains_and_moves(n, source := source)
+
+        where require_whole('stochrsi: n', n, 2)
+            and require_whole('stochrsi: fast_k', fast_k, 1)
+            and require_whole('stochrsi: fast_d', fast_d, 1)
 
     ),
 
@@ -80,11 +39,7 @@ create or replace macro stochrsi(n := 14, fast_k := 5, fast_d := 3, source := 'b
 
         from strengths
 
-        window fast_bars as (
-            partition by symbol
-            order by timestamp
-            rows between fast_k - 1 preceding and current row
-        )
+        window fast_bars as (partition by symbol order by timestamp rows between fast_k - 1 preceding and current row)
 
     ),
 
@@ -114,11 +69,7 @@ create or replace macro stochrsi(n := 14, fast_k := 5, fast_d := 3, source := 'b
 
         from fast
 
-        window signal_bars as (
-            partition by symbol
-            order by timestamp
-            rows between fast_d - 1 preceding and current row
-        )
+        window signal_bars as (partition by symbol order by timestamp rows between fast_d - 1 preceding and current row)
 
     )
 

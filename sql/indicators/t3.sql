@@ -7,65 +7,18 @@ create or replace macro t3(n := 5, volume_factor := 0.7, source := 'bars') as ta
 
     with
 
-    numbered as (
-
-        select
-            symbol,
-            timestamp,
-            null_as_nan(close) as close,
-            row_number() over bars_in_order as bar_number
-
-        from query_table(source)
-
-        where require_whole('t3: n', n, 2)
-            and require_between('t3: volume_factor', volume_factor, 0, 1)
-
-        window bars_in_order as (partition by symbol order by timestamp)
-
-    ),
-
     weighted as (
 
         select
             *,
-            ema_weights(bar_number, n) as weights_1,
-            ema_weights(bar_number - (n - 1), n) as weights_2,
-            ema_weights(bar_number - 2 * (n - 1), n) as weights_3,
             ema_weights(bar_number - 3 * (n - 1), n) as weights_4,
             ema_weights(bar_number - 4 * (n - 1), n) as weights_5,
             ema_weights(bar_number - 5 * (n - 1), n) as weights_6
 
-        from numbered
+        from exponential_average_3(n, source := source)
 
-    ),
-
-    average_1 as (
-
-        select
-            *,
-            case when bar_number >= n then ema_of(close, bar_number, weights_1, n) end as ema_1
-
-        from weighted
-
-    ),
-
-    average_2 as (
-
-        select
-            *,
-            case when bar_number > 2 * (n - 1) then ema_of(ema_1, bar_number - (n - 1), weights_2, n) end as ema_2
-
-        from average_1
-
-    ),
-
-    average_3 as (
-
-        select
-            *,
-            case when bar_number > 3 * (n - 1) then ema_of(ema_2, bar_number - 2 * (n - 1), weights_3, n) end as ema_3
-
-        from average_2
+        where require_whole('t3: n', n, 2)
+            and require_between('t3: volume_factor', volume_factor, 0, 1)
 
     ),
 
@@ -73,9 +26,11 @@ create or replace macro t3(n := 5, volume_factor := 0.7, source := 'bars') as ta
 
         select
             *,
-            case when bar_number > 4 * (n - 1) then ema_of(ema_3, bar_number - 3 * (n - 1), weights_4, n) end as ema_4
+            case
+                when bar_number > 4 * (n - 1) then exponential_average(ema_3, bar_number - 3 * (n - 1), weights_4, n)
+            end as ema_4
 
-        from average_3
+        from weighted
 
     ),
 
@@ -83,7 +38,9 @@ create or replace macro t3(n := 5, volume_factor := 0.7, source := 'bars') as ta
 
         select
             *,
-            case when bar_number > 5 * (n - 1) then ema_of(ema_4, bar_number - 4 * (n - 1), weights_5, n) end as ema_5
+            case
+                when bar_number > 5 * (n - 1) then exponential_average(ema_4, bar_number - 4 * (n - 1), weights_5, n)
+            end as ema_5
 
         from average_4
 
@@ -93,7 +50,9 @@ create or replace macro t3(n := 5, volume_factor := 0.7, source := 'bars') as ta
 
         select
             *,
-            case when bar_number > 6 * (n - 1) then ema_of(ema_5, bar_number - 5 * (n - 1), weights_6, n) end as ema_6
+            case
+                when bar_number > 6 * (n - 1) then exponential_average(ema_5, bar_number - 5 * (n - 1), weights_6, n)
+            end as ema_6
 
         from average_5
 

@@ -4,29 +4,12 @@
 -- look-back: 1
 create or replace macro trange(source := 'bars') as table (
 
-    with
-
-    lagged as (
-
-        select
-            symbol,
-            timestamp,
-            null_as_nan(high) as high,
-            null_as_nan(low) as low,
-            lag(null_as_nan(close)) over bars_in_order as previous_close
-
-        from query_table(source)
-
-        window bars_in_order as (partition by symbol order by timestamp)
-
-    )
-
     select
         symbol,
         timestamp,
-        case when previous_close is not null then nan_as_null(true_range(high, low, previous_close)) end as trange
+        nan_as_null(true_range) as trange
 
-    from lagged
+    from true_ranges(source := source)
 
 );
 

@@ -20,11 +20,7 @@ create or replace macro trima(n := 30, source := 'bars') as table (
 
         window
             bars_in_order as (partition by symbol order by timestamp),
-            first_bars as (
-                partition by symbol
-                order by timestamp
-                rows between (n - 1) // 2 preceding and current row
-            )
+            first_bars as (partition by symbol order by timestamp rows between (n - 1) // 2 preceding and current row)
 
     ),
 
@@ -50,11 +46,7 @@ create or replace macro trima(n := 30, source := 'bars') as table (
 
         from numbered
 
-        window second_bars as (
-            partition by symbol
-            order by timestamp
-            rows between n // 2 preceding and current row
-        )
+        window second_bars as (partition by symbol order by timestamp rows between n // 2 preceding and current row)
 
     )
 

@@ -6,27 +6,6 @@ create or replace macro ultosc(short := 7, medium := 14, long := 28, source := '
 
     with
 
-    numbered as (
-
-        select
-            symbol,
-            timestamp,
-            null_as_nan(high) as high,
-            null_as_nan(low) as low,
-            null_as_nan(close) as close,
-            lag(null_as_nan(close)) over bars_in_order as previous_close,
-            row_number() over bars_in_order as bar_number
-
-        from query_table(source)
-
-        where require_whole('ultosc: short', short, 1)
-            and require_whole('ultosc: medium', medium, 1)
-            and require_whole('ultosc: long', long, 1)
-
-        window bars_in_order as (partition by symbol order by timestamp)
-
-    ),
-
     ranges as (
 
         select
@@ -34,9 +13,13 @@ create or replace macro ultosc(short := 7, medium := 14, long := 28, source := '
             timestamp,
             bar_number,
             case when bar_number > 1 then close + greatest(-low, -previous_close) end as pressure,
-            case when bar_number > 1 then true_range(high, low, previous_close) end as true_range
+            true_range
 
-        from numbered
+        from true_ranges(source := source)
+
+        where require_whole('ultosc: short', short, 1)
+            and require_whole('ultosc: medium', medium, 1)
+            and require_whole('ultosc: long', long, 1)
 
     ),
 
@@ -56,21 +39,9 @@ create or replace macro ultosc(short := 7, medium := 14, long := 28, source := '
         from ranges
 
         window
-            short_bars as (
-                partition by symbol
-                order by timestamp
-                rows between short - 1 preceding and current row
-            ),
-            medium_bars as (
-                partition by symbol
-                order by timestamp
-                rows between medium - 1 preceding and current row
-            ),
-            long_bars as (
-                partition by symbol
-                order by timestamp
-                rows between long - 1 preceding and current row
-            )
+            short_bars as (partition by symbol order by timestamp rows between short - 1 preceding and current row),
+            medium_bars as (partition by symbol order by timestamp rows between medium - 1 preceding and current row),
+            long_bars as (partition by symbol order by timestamp rows between long - 1 preceding and current row)
 
     )
 

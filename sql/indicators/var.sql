@@ -18,11 +18,7 @@ create or replace macro var(n := 5, source := 'bars') as table (
 
         where require_whole('var: n', n, 1)
 
-        window trailing_bars as (
-            partition by symbol
-            order by timestamp
-            rows between n - 1 preceding and current row
-        )
+        window trailing_bars as (partition by symbol order by timestamp rows between n - 1 preceding and current row)
 
     )
 

@@ -4,32 +4,6 @@
 -- look-back: n - 1
 create or replace macro willr(n := 14, source := 'bars') as table (
 
-    with
-
-    windowed as (
-
-        select
-            symbol,
-            timestamp,
-            null_as_nan(close) as close,
-            max(null_as_nan(high)) over trailing_bars as highest,
-            -max(-null_as_nan(low)) over trailing_bars as lowest,
-            row_number() over bars_in_order as bar_number
-
-        from query_table(source)
-
-        where require_whole('willr: n', n, 2)
-
-        window
-            bars_in_order as (partition by symbol order by timestamp),
-            trailing_bars as (
-                partition by symbol
-                order by timestamp
-                rows between n - 1 preceding and current row
-            )
-
-    )
-
     select
         symbol,
         timestamp,
@@ -39,7 +13,9 @@ create or replace macro willr(n := 14, source := 'bars') as table (
             else nan_as_null(-100 * (highest - close) / (highest - lowest))
         end as willr
 
-    from windowed
+    from price_range(n, source := source)
+
+    where require_whole('willr: n', n, 2)
 
 );
 

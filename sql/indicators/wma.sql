@@ -33,11 +33,7 @@ create or replace macro wma(n := 30, source := 'bars') as table (
 
         from numbered
 
-        window trailing_bars as (
-            partition by symbol
-            order by timestamp
-            rows between n - 1 preceding and current row
-        )
+        window trailing_bars as (partition by symbol order by timestamp rows between n - 1 preceding and current row)
 
     )
 

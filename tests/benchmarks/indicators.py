@@ -151,7 +151,7 @@ def main() -> int:
     con.execute("set timezone = 'UTC'")
     synthetic_bars(con)
     for file in built_in_files():
-        if file.is_indicator or file.is_function:
+        if file.is_indicator or file.is_stage or file.is_function:
             con.execute(file.text)
     frame = con.sql("from bars").pl()
     results = []

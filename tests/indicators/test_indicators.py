@@ -37,7 +37,7 @@ def con() -> duckdb.DuckDBPyConnection:
     con = duckdb.connect(":memory:", config={"threads": 2})
     bar_relation(con, "cases", CASES)
     for file in built_in_files():
-        if file.is_indicator or file.is_function:
+        if file.is_indicator or file.is_stage or file.is_function:
             con.execute(file.text)
     return con
 
@@ -153,7 +153,7 @@ def test_rsi_equals_talib_on_anything(closes: list[float], n: int) -> None:
             [closes],
         )
         for file in built_in_files():
-            if file.is_function or file.name == "rsi":
+            if file.is_function or file.name in ("numbered_closes", "gains_and_moves", "rsi"):
                 con.execute(file.text)
         ours = values(con, f"rsi({n})", "rsi", "X")
         if len(closes) > n:

@@ -65,7 +65,7 @@ BY_LANES = {
     "the layer's functions": """with numbered as (select symbol, timestamp, null_as_nan(high) as high, row_number() over
         (partition by symbol order by timestamp) as bar from SOURCE), weighted as (select *,
         ema_weights(bar, n + 1) as weights from numbered) select symbol, timestamp, case when bar > n then
-        ema_of(high, bar, weights, n + 1) end as a from weighted""",
+        exponential_average(high, bar, weights, n + 1) end as a from weighted""",
 }
 BY_WINDOWS = {
     "a frame of all rows": "select symbol, timestamp, avg(close) over (partition by symbol) as a from SOURCE",
@@ -248,7 +248,7 @@ def test_a_users_own_indicator_stands_beside_the_built_in_ones(stored_settings: 
         "with numbered as (select symbol, timestamp, high, "
         "row_number() over (partition by symbol order by timestamp) as bar from query_table(source)),\n"
         "weighted as (select *, ema_weights(bar, n) as weights from numbered)\n"
-        "select symbol, timestamp, ema_of(high, bar, weights, n) as smooth from weighted);",
+        "select symbol, timestamp, exponential_average(high, bar, weights, n) as smooth from weighted);",
     )
     table = adapter.indicators_table({"smooth": {"n": 9}, "sma": {"n": 3}}, ["AAPL", "IBM"], start="2025-06-02")
     alone = adapter.indicator("smooth", ["AAPL", "IBM"], n=9).filter("timestamp >= '2025-06-02 04:00:00+00'")

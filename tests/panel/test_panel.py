@@ -39,7 +39,7 @@ def con() -> duckdb.DuckDBPyConnection:
     cases = awkward_bars()
     bar_relation(con, "cases", {name: cases[name] for name in cases if name != "long"})
     for file in built_in_files():
-        if file.is_indicator or file.is_function:
+        if file.is_indicator or file.is_stage or file.is_function:
             con.execute(file.text)
     return con
 

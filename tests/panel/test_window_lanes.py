@@ -116,7 +116,7 @@ def test_histories_longer_than_a_lag_reaches(con: duckdb.DuckDBPyConnection) -> 
             avg(gappy) over ({IN_ORDER} rows 9998 preceding) as mean, max(close) over ({IN_ORDER}) as highest,
             sum(volume) over ({IN_ORDER} rows between 12000 preceding and 8500 preceding) as volume_then,
             case when bar > 8888 then stddev_pop(close) over ({IN_ORDER} rows 8887 preceding) end as deviation,
-            case when bar >= 900 then wilder_of(close, weights, 900) end as smooth
+            case when bar >= 900 then wilder_average(close, weights, 900) end as smooth
         from weighted
     """
     entry = own(con, body, 5)

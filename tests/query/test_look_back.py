@@ -15,16 +15,18 @@ from alchemiser_duck.query.look_back import infer_look_back
 
 
 def test_look_back_is_seen_through_the_layers_functions() -> None:
-    """ema_of and the like have windows inside: their headers say how far they reach."""
+    """exponential_average and the like have windows inside: their headers say how far they reach."""
     numbered = (
         f"with numbered as (select symbol, timestamp, close, row_number() {OVER}) as bar from query_table(source)"
     )
     weighted = f"{numbered}), weighted as (select *, ema_weights(bar, n) as weights from numbered)"
-    smoothed = macro(f"{weighted} select symbol, timestamp, ema_of(close, bar, weights, n + 1) as mine from weighted")
+    smoothed = macro(
+        f"{weighted} select symbol, timestamp, exponential_average(close, bar, weights, n + 1) as mine from weighted"
+    )
     assert infer_look_back(file(smoothed)) is None  # row_number() counts from the first bar on
     lagged = smoothed.replace(f"row_number() {OVER}) as bar", "1 as bar")
     assert infer_look_back(file(lagged)) == "EMA_LOOK_BACK((n + 1))"
-    endless = lagged.replace("ema_of(close, bar, weights, n + 1)", "decayed_sum(close, weights, 0.5)")
+    endless = lagged.replace("exponential_average(close, bar, weights, n + 1)", "decayed_sum(close, weights, 0.5)")
     assert infer_look_back(file(endless)) is None
 
 

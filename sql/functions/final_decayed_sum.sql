@@ -1,7 +1,7 @@
--- decayed_sum_at_end: decayed_sum on the last bar of a symbol, as an aggregate over all its bars.
+-- final_decayed_sum: decayed_sum on the last bar of a symbol, as an aggregate over all its bars.
 -- x: a column, left out before bar 1 | bar_number, seed_bars, q: as in decay_weights
 -- bars_after: how many bars come after this one, 0 on the last
-create or replace macro decayed_sum_at_end(x, bar_number, seed_bars, q, bars_after) as (
+create or replace macro final_decayed_sum(x, bar_number, seed_bars, q, bars_after) as (
 
     sum(x * pow(
         q,
@@ -10,4 +10,4 @@ create or replace macro decayed_sum_at_end(x, bar_number, seed_bars, q, bars_aft
 
 );
 
-comment on macro decayed_sum_at_end is 'Decaying sum on the last bar, an aggregate.';
+comment on macro final_decayed_sum is 'Decaying sum on the last bar, an aggregate.';
