@@ -1,5 +1,6 @@
 """Narration: everything a command says that is not data goes to stderr, and only through here."""
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,23 +16,32 @@ LOG_SECONDS = 5
 Advance = Callable[[int, int, int], None]
 
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]|[\ud800-\udfff]")
+"""What could move a terminal's cursor, colour it, or turn the order of its letters."""
+
+
+def printable(text: str) -> str:
+    """Return a text with control characters spelt out: data never steers a terminal."""
+    return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
 def _console() -> Console:
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def say(text: str) -> None:
+def info(text: str) -> None:
     """One plain line."""
-    _console().print(text, markup=False)
+    _console().print(printable(text), markup=False)
 
 
 def error(text: str) -> None:
     """Why a command stops."""
-    _console().print(f"error: {text}", style="red", markup=False)
+    _console().print(f"error: {printable(text)}", style="red", markup=False)
 
 
 def warning(text: str) -> None:
     """What the user should know although the command goes on."""
-    _console().print(f"warning: {text}", style="yellow", markup=False)
+    _console().print(f"warning: {printable(text)}", style="yellow", markup=False)
 
 
 def narrate_retries() -> None:
@@ -41,7 +51,7 @@ def narrate_retries() -> None:
     def say_why(details: stamina.instrumentation.RetryDetails) -> None:
         # a lost race for a partition is daily business
         if isinstance(details.caused_by, AlchemiserDuckError):
-            say(f"{details.caused_by}; attempt {details.retry_num + 1} in {details.wait_for:.1f} s")
+            info(f"{details.caused_by}; attempt {details.retry_num + 1} in {details.wait_for:.1f} s")
 
     stamina.instrumentation.set_on_retry_hooks([say_why])
 
@@ -83,6 +93,6 @@ def _plain_lines() -> Advance:
             spoken = now
             left = (now - begun) / done * (total - done)
             rate = bars / max(now - begun, 1e-3)
-            say(f"fetched {done} of {total} symbols x spans, {bars:,} bars, {rate:,.0f} bars/s, {left:.0f} s left")
+            info(f"fetched {done} of {total} symbols x spans, {bars:,} bars, {rate:,.0f} bars/s, {left:.0f} s left")
 
     return advance

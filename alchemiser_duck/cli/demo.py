@@ -31,8 +31,8 @@ limit 5
 def run() -> None:
     """Show the main job end to end, on stdout."""
     with sandbox() as box:
-        console.say(f"sandbox: S3 at {box.s3_url}, Alpaca's stand-in at {box.alpaca.url}")
-        console.say(f"sandbox: {box.notice}")
+        console.info(f"sandbox: S3 at {box.s3_url}, Alpaca's stand-in at {box.alpaca.url}")
+        console.info(f"sandbox: {box.notice}")
         settings = box.settings()
 
         output.text("-- overnight refresh: Alpaca -> hive-partitioned Parquet on S3")

@@ -52,7 +52,7 @@ def write(
 
 def text(line: str = "") -> None:
     """One plain line of data."""
-    _emit(line + "\n", None)
+    _emit(console.printable(line) + "\n", None)
 
 
 def _write(table: pa.Table, form: Format, path: Path | None) -> None:
@@ -72,11 +72,11 @@ def _write(table: pa.Table, form: Format, path: Path | None) -> None:
         case Format.JSON:
             _emit(json.dumps(table.to_pylist(), default=_json, indent=None if path else 2) + "\n", path)
         case Format.TABLE:
-            console = Console(highlight=False, no_color=path is not None)
-            if path or not console.is_terminal:
-                console.width = 10_000  # a file has no width: never cut a cell there
-            with console.capture() as captured:
-                console.print(_rich(table))
+            screen = Console(highlight=False, no_color=path is not None)
+            if path or not screen.is_terminal:
+                screen.width = 10_000  # a file has no width: never cut a cell there
+            with screen.capture() as captured:
+                screen.print(_rich(table))
             _emit(captured.get(), path)
 
 
@@ -124,7 +124,7 @@ def _cell(value: Any) -> str:
         case list() | dict():
             return json.dumps(value, default=_json)
         case _:
-            return str(value).replace("[", r"\[")
+            return console.printable(str(value)).replace("\n", "\\n").replace("[", r"\[")
 
 
 def _json(value: Any) -> str:

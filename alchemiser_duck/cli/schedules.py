@@ -75,10 +75,10 @@ def cron_lines(program: str) -> list[str]:
 class Runner:
     """Runs the schedules until it is stopped; a run that fails is said and the next one comes all the same."""
 
-    def __init__(self, settings: Settings, say: Say, complain: Say) -> None:
+    def __init__(self, settings: Settings, say: Say, on_error: Say) -> None:
         self._settings = settings
         self._say = say
-        self._complain = complain
+        self._on_error = on_error
 
     def run(self, wait_for_stop: Callable[[], object]) -> None:
         """Catch up on what was missed, then run both schedules until `wait_for_stop` returns."""
@@ -127,9 +127,9 @@ class Runner:
             report = run(now=now)
             self._say(f"{schedule.mode}: {report.note or report.summary}")
             for failure in report.failures:
-                self._complain(f"{schedule.mode}: {failure}")
+                self._on_error(f"{schedule.mode}: {failure}")
         except Exception as problem:  # noqa: BLE001 (whatever one run does, the next one must come)
-            self._complain(f"{schedule.mode}: {type(problem).__name__}: {problem}")
+            self._on_error(f"{schedule.mode}: {type(problem).__name__}: {problem}")
         self._say_next(schedule)
         return report
 

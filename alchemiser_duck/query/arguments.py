@@ -153,7 +153,7 @@ def as_parameter(value: Any, name: str = "a parameter") -> Scalar:
             return int(value)
         case float() if math.isfinite(value):
             return float(value)
-        case str() if "\0" not in value:
+        case str() if "\0" not in value and _is_unicode(value):
             return str.__str__(value)
         case datetime() if value.tzinfo is not None:
             return value
@@ -229,13 +229,36 @@ def parse_call(text: Any) -> tuple[str, tuple[Scalar, ...], dict[str, Scalar]]:
         if parameter is None and named:
             raise BadParameter(f"{text!r}: {value} stands behind a parameter with a name: name it too")
         if parameter is None:
-            positional.append(_value(value))
+            positional.append(value_of(value))
         elif parameter.lower() in named:
             raise BadParameter(f"{text!r} gives {parameter} twice")
         else:
-            named[parameter.lower()] = _value(value)
+            named[parameter.lower()] = value_of(value)
         place = argument.end()
     return name, tuple(positional), named
+
+
+def split_calls(text: str) -> list[str]:
+    """Split "sma(50), bbands(20, 2, 2)" at the commas between calls."""
+    parts = re.findall(r"(?:[^,()]|\([^()]*\)|[()])+", text)
+    return [part.strip() for part in parts if part.strip()] or [text]
+
+
+def value_of(text: str) -> Scalar:
+    """Read a value as it is typed: 14, 2.5, true, null, 'a text' or a bare word.
+
+    Raises:
+        BadParameter: it is a number that is not finite.
+    """
+    if len(text) > 1 and text[0] in "'\"" and text[0] == text[-1]:
+        return text[1:-1].replace(text[0] * 2, text[0])
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    if re.fullmatch(r"[+-]?\d+", text):
+        return int(text)
+    if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", text, re.IGNORECASE):
+        return as_parameter(float(text), text)
+    return text
 
 
 def _symbols_in(item: Any) -> list[str]:
@@ -278,18 +301,6 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _value(text: str) -> Scalar:
-    if text[0] in "'\"":
-        return text[1:-1].replace(text[0] * 2, text[0])
-    if text.lower() in _WORDS:
-        return _WORDS[text.lower()]
-    if re.fullmatch(r"[+-]?\d+", text):
-        return int(text)
-    if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", text, re.IGNORECASE):
-        return as_parameter(float(text), text)
-    return text
-
-
 def _indicator(name: Any, folder: Path | None) -> SqlFile:
     if not isinstance(name, str):
         raise BadParameter(f"an indicator's name is a text, for example 'rsi': got {name!r}")
@@ -311,5 +322,22 @@ def _bound(file: SqlFile, positional: tuple[Scalar, ...], named: Mapping[str, An
         parameter = known[str(name).lower()]
         if parameter in bound:
             raise BadParameter(f"{file.name} is given {parameter} twice")
-        bound[parameter] = as_parameter(value, f"{file.name}: {parameter}")
-    return bound
+        bound[parameter] = value
+    return {name: _fitting(file, name, value) for name, value in bound.items()}
+
+
+def _fitting(file: SqlFile, name: str, value: Any) -> Scalar:
+    """Return a parameter's value; one whose default is a number must be a number."""
+    scalar, default = as_parameter(value, f"{file.name}: {name}"), file.parameters[name]
+    is_number = isinstance(scalar, int | float) and not isinstance(scalar, bool)
+    if re.fullmatch(r"-?\d+(\.\d+)?", default) and not is_number:
+        raise BadParameter(f"{file.name}: {name} is a number, for example {default}: got {value!r}")
+    return scalar
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -150,14 +150,23 @@ def create_secret(con: DuckDBPyConnection, settings: Settings, secret: Credentia
         ) from None
 
 
-def load_user_files(con: DuckDBPyConnection, files: Sequence[SqlFile]) -> None:
-    """Lint the user's files, then load them in the order of their dependencies, their text unchanged."""
+def linted(files: Sequence[SqlFile]) -> list[SqlFile]:
+    """Return the user's files in the order of their dependencies.
+
+    Raises:
+        SettingsError: one of them breaks a rule, or they read each other in a circle.
+    """
     from alchemiser_duck.query.definitions import in_loading_order  # sqlglot is only needed for users' own files
     from alchemiser_duck.query.linter import lint
 
     if errors := lint(files, built_in_names()):
         raise SettingsError("\n".join(str(error) for error in errors))
-    for file in in_loading_order(files):
+    return in_loading_order(files)
+
+
+def load_user_files(con: DuckDBPyConnection, files: Sequence[SqlFile]) -> None:
+    """Lint the user's files, then load them in the order of their dependencies, their text unchanged."""
+    for file in linted(files):
         try:
             con.execute(file.text)
         except duckdb.Error as problem:

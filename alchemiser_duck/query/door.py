@@ -60,6 +60,10 @@ def typed_select(text: str, known: Collection[str], tables: Collection[str] = ()
 
 
 def _single_statement(text: str) -> str:
+    try:
+        text.encode()
+    except (AttributeError, UnicodeEncodeError):
+        raise QueryFailed("SQL is Unicode text, for example 'from bars limit 5': got something else") from None
     with duckdb.connect(":memory:") as parser:
         try:
             statements = parser.extract_statements(text)

@@ -2,7 +2,7 @@
 -- n: bars, n >= 2 | grain: symbol, timestamp
 -- gives adx: 0 to 100, null on the first 2 * n - 1 bars, NaN from a missing price on
 -- source: J. Welles Wilder (1978)
-create or replace macro average_directional_index(n, source := 'bars') as table (
+create or replace macro average_directional_index(n := 14, source := 'bars') as table (
 
     with
 

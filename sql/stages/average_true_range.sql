@@ -2,7 +2,7 @@
 -- n: bars | grain: symbol, timestamp
 -- gives bar_number, close, atr: means nothing on the first n bars, NaN from a missing price on
 -- source: J. Welles Wilder (1978)
-create or replace macro average_true_range(n, source := 'bars') as table (
+create or replace macro average_true_range(n := 14, source := 'bars') as table (
 
     with
 

@@ -2,7 +2,7 @@
 -- n: bars, n >= 2 | grain: symbol, timestamp
 -- gives bar_number, dx: 0 to 100, null on the first n bars, NaN from a missing price on
 -- source: J. Welles Wilder (1978)
-create or replace macro directional_index(n, source := 'bars') as table (
+create or replace macro directional_index(n := 14, source := 'bars') as table (
 
     with
 

@@ -1,6 +1,6 @@
 -- earlier_close: each close beside the close of n bars before.
 -- n: bars | grain: symbol, timestamp | gives close, previous_close: null on the first n bars
-create or replace macro earlier_close(n, source := 'bars') as table (
+create or replace macro earlier_close(n := 14, source := 'bars') as table (
 
     select
         symbol,

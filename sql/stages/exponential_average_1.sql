@@ -1,6 +1,6 @@
 -- exponential_average_1: the exponential average of the close, and what it is made of.
 -- n: bars | grain: symbol, timestamp | gives bar_number, ema_1: null until warm, NaN from a missing close on
-create or replace macro exponential_average_1(n, source := 'bars') as table (
+create or replace macro exponential_average_1(n := 14, source := 'bars') as table (
 
     with
 

@@ -1,7 +1,7 @@
 -- exponential_average_2: the exponential average of the exponential average, and what it is made of.
 -- n: bars | grain: symbol, timestamp
 -- gives bar_number, ema_1, ema_2: null until warm, NaN from a missing close on
-create or replace macro exponential_average_2(n, source := 'bars') as table (
+create or replace macro exponential_average_2(n := 14, source := 'bars') as table (
 
     with
 

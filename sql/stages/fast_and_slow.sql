@@ -2,7 +2,7 @@
 -- fast, slow: bars | delay: bars after which the fast one begins
 -- grain: symbol, timestamp
 -- gives bar_number, fast_average, slow_average: mean nothing before bar `slow`, NaN from a missing close on
-create or replace macro fast_and_slow(fast, slow, delay, source := 'bars') as table (
+create or replace macro fast_and_slow(fast := 12, slow := 26, delay := 0, source := 'bars') as table (
 
     with
 

@@ -2,7 +2,7 @@
 -- n: bars | grain: symbol, timestamp
 -- gives bar_number, gains, moves: mean nothing on the first n bars, NaN from a missing close on
 -- source: J. Welles Wilder (1978); the factors of his average cancel in a ratio, so these are plain sums
-create or replace macro gains_and_moves(n, source := 'bars') as table (
+create or replace macro gains_and_moves(n := 14, source := 'bars') as table (
 
     with
 

@@ -2,7 +2,7 @@
 -- n: bars | grain: symbol, timestamp
 -- gives bar_number, highest and lowest: {price, bar}; lowest.price has its sign turned
 -- source: Tushar Chande (1995)
-create or replace macro newest_extremes(n, source := 'bars') as table (
+create or replace macro newest_extremes(n := 14, source := 'bars') as table (
 
     with
 

@@ -1,7 +1,7 @@
 -- price_range: highest high and lowest low of the last n bars.
 -- n: bars | grain: symbol, timestamp
 -- gives bar_number, close, highest, lowest: NaN where a price is missing
-create or replace macro price_range(n, source := 'bars') as table (
+create or replace macro price_range(n := 14, source := 'bars') as table (
 
     select
         symbol,

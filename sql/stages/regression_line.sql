@@ -2,7 +2,7 @@
 -- n: bars | grain: symbol, timestamp
 -- gives bars_seen: closes in the frame, mean: its height in the middle, slope: USD per bar
 -- source: ordinary least squares
-create or replace macro regression_line(n, source := 'bars') as table (
+create or replace macro regression_line(n := 14, source := 'bars') as table (
 
     with
 

@@ -1,7 +1,7 @@
 -- simple_averages: two simple averages of the close.
 -- fast, slow: bars | grain: symbol, timestamp
 -- gives bar_number, fast_average, slow_average: NaN where a close is missing
-create or replace macro simple_averages(fast, slow, source := 'bars') as table (
+create or replace macro simple_averages(fast := 12, slow := 26, source := 'bars') as table (
 
     select
         symbol,

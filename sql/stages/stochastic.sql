@@ -2,7 +2,7 @@
 -- n: bars | grain: symbol, timestamp
 -- gives bar_number, raw_k: 0 to 100, null until n bars are there, 0 where prices did not move
 -- source: George Lane
-create or replace macro stochastic(n, source := 'bars') as table (
+create or replace macro stochastic(n := 14, source := 'bars') as table (
 
     select
         symbol,

@@ -151,6 +151,7 @@ def test_help_shows_exit_codes_and_an_example_per_command() -> None:
     assert set(commands) == {
         *(
             "check",
+            "panel",
             "repair",
             "schedule",
             "actions",

@@ -1,0 +1,108 @@
+"""Commands on corporate actions: list them, find what is suspicious, override the vendor."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from alchemiser_duck.cli.arguments import assignment
+from alchemiser_duck.cli.options import (
+    AsOfOption,
+    FormatOption,
+    LimitOption,
+    ListGroup,
+    OutputFormat,
+    OutputOption,
+    StatsOption,
+    SymbolsArgument,
+    group,
+)
+from alchemiser_duck.cli.rows import open_adapter, read, write
+from alchemiser_duck.errors import BadParameter, ExitCode
+
+commands = group(
+    "Corporate actions: list them with their factors, find what is suspicious, override the vendor.",
+    "actions AAPL",
+    cls=ListGroup,
+)
+
+
+@commands.command("list", epilog="Example: alchemiser-duck actions list AAPL --format json")
+def list_actions(
+    symbols: SymbolsArgument,
+    as_of: AsOfOption = None,
+    form: FormatOption = OutputFormat.TABLE,
+    path: OutputOption = None,
+    limit: LimitOption = None,
+    stats: StatsOption = False,
+) -> None:
+    """List the corporate actions of some symbols with what they do to prices."""
+    from alchemiser_duck.query.literals import literal_list
+
+    query = (
+        "select symbol, ex_date, type, cash_amount, old_rate, new_rate, new_symbol, previous_close, split_factor, "
+        f"price_factor, override, id from corporate_actions where symbol in ({literal_list(symbols)}) "
+        "order by symbol, ex_date, id"
+    )
+    read(query, as_of, form, path, limit, stats=stats)
+
+
+@commands.command(epilog="Example: alchemiser-duck actions suspects")
+def suspects(form: FormatOption = OutputFormat.TABLE, path: OutputOption = None, limit: LimitOption = None) -> None:
+    """List actions and overnight moves that do not fit each other; exit 4 where there are any."""
+    result = open_adapter().sql("from corporate_action_suspects order by date desc, symbol")
+    write(result, form, path, limit)
+    if len(result):
+        raise typer.Exit(ExitCode.BAD_DATA)
+
+
+@commands.command(epilog="Example: alchemiser-duck actions verify AAPL")
+def verify(
+    symbol: Annotated[str, typer.Argument(help="A ticker.")],
+    form: FormatOption = OutputFormat.TABLE,
+    path: OutputOption = None,
+) -> None:
+    """Compare adjusted closes with Alpaca's own, for splits alone and for everything."""
+    from alchemiser_duck.cli import console
+    from alchemiser_duck.ingest.source import AlpacaSource
+    from alchemiser_duck.ingest.verification import verify as compare
+    from alchemiser_duck.query.session import DuckDBSession
+    from alchemiser_duck.settings import Settings
+
+    settings = Settings.from_environment()
+    rows = compare(DuckDBSession(settings), AlpacaSource(settings), symbol)
+    write(rows, form, path, None)
+    console.info(
+        "Alpaca rounds to cents and takes a dividend off the close of its ex-date, this layer off the close before: "
+        "expected_at_most is what that explains"
+    )
+    if any(row["largest_difference"] > row["expected_at_most"] for row in rows.to_pylist()):
+        raise typer.Exit(ExitCode.BAD_DATA)
+
+
+@commands.command(epilog="Example: alchemiser-duck actions override ID --set new_rate=2 --set old_rate=1 --reason …")
+def override(
+    action_id: Annotated[str, typer.Argument(help="The action's id, as `actions list` shows it.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why, for whoever reads it later.")],
+    values: Annotated[
+        list[str] | None, typer.Option("--set", help="A field of the vendor's and its value; repeatable.")
+    ] = None,
+    drop: Annotated[bool, typer.Option("--drop", help="The action did not happen.")] = False,
+) -> None:
+    """Replace some of an action's fields, or drop it; adjusted prices follow at once."""
+    if bool(values) == drop:
+        raise BadParameter("say either --set field=value, or --drop")
+    given = None if drop else dict(assignment(text, "--set") for text in values or ())
+    _action_store().override(action_id, given, reason, datetime.now(UTC))
+
+
+@commands.command(epilog="Example: alchemiser-duck actions restore ID")
+def restore(action_id: Annotated[str, typer.Argument(help="The action's id.")]) -> None:
+    """Take an override back: the vendor's word counts again."""
+    _action_store().restore(action_id)
+
+
+def _action_store() -> Any:
+    from alchemiser_duck.market_data_store import MarketDataStore
+
+    return MarketDataStore().actions
