@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import duckdb
 import pyarrow as pa
 import pytest
 from s3_proxy import S3Proxy
 
 from alchemiser_duck import CachedMarketDataAdapter, DataRefreshService, Settings
+from alchemiser_duck.query.connection import bundled_httpfs
 from alchemiser_duck.query.session import DuckDBSession
 from alchemiser_duck.sandbox import AlpacaServer, Sandbox, sandbox
 
@@ -105,6 +107,8 @@ def stored_settings(shared_box: Sandbox) -> Settings:
 def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run a test of reading twice: through local copies, and straight over httpfs."""
     if request.param == "httpfs":
+        if bundled_httpfs() is None:
+            pytest.skip(f"no package brings httpfs for DuckDB {duckdb.__version__}: nothing can be read over it here")
         for door, keyword in ((CachedMarketDataAdapter, "local_copies"), (DuckDBSession, "is_local")):
             monkeypatch.setitem(door.__init__.__kwdefaults__, keyword, False)
 

@@ -1,11 +1,14 @@
 """The project's own promises: one public door, one list of files, schemas that agree, a wheel that works alone."""
 
+import ast
 import os
 import re
 import subprocess
 import sys
+import tomllib
 import venv
 from datetime import date
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -113,6 +116,65 @@ def test_importing_the_package_stays_light() -> None:
     assert shown.strip() == "[]"
 
 
+def test_what_is_imported_is_declared() -> None:
+    """Nothing arrives by accident, through a dependency of a dependency."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    optional = project["optional-dependencies"]
+    listed = [*project["dependencies"], *optional["lambda"], *optional["sandbox"], *optional["httpfs"]]
+    declared = {re.split(r"[^\w-]", line)[0].lower().replace("_", "-") for line in listed}
+    imported = {
+        name.split(".")[0]
+        for path in (ROOT / "alchemiser_duck").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    distributions = packages_distributions()
+    foreign = imported - sys.stdlib_module_names - {"alchemiser_duck", "botocore"}  # botocore is boto3's own core
+    for name in foreign:
+        brought_by = {one.lower().replace("_", "-") for one in distributions[name]}
+        assert brought_by & declared, f"{name} is imported, and none of {brought_by} is declared"
+
+
+HIDE = """
+import builtins, os, sys
+
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("fcntl", "pwd", "grp", "resource", "termios"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Hidden())
+for name in ("fcntl", "resource", "termios"):
+    sys.modules.pop(name, None)
+for name in ("O_NOFOLLOW", "pwrite", "pread", "fork", "register_at_fork", "getuid", "sched_getaffinity"):
+    if hasattr(os, name):
+        delattr(os, name)
+"""
+
+
+def test_every_module_imports_and_reads_without_what_windows_lacks(
+    stored_settings: Settings, shared_box: Sandbox
+) -> None:
+    code = (
+        HIDE + "import importlib, pkgutil, alchemiser_duck\n"
+        "for module in pkgutil.walk_packages(alchemiser_duck.__path__, 'alchemiser_duck.'):\n"
+        "    if module.name.split('.')[-1] != '__main__':\n"
+        "        importlib.import_module(module.name)\n"
+        "adapter = alchemiser_duck.CachedMarketDataAdapter()\n"
+        "print(len(adapter.get_bars('AAPL', 'MAX')), len(adapter.latest('rsi', ['IBM'])))\n"
+    )
+    variables = os.environ | shared_box.environment | {"MARKET_DATA_BUCKET": stored_settings.market_data_bucket}
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.stdout.split() == ["3270", "1"], ended.stderr
+
+
 @pytest.fixture(scope="module")
 def installed_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built wheel in an empty virtual environment; returns its python."""
@@ -124,7 +186,7 @@ def installed_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     python = folder / "venv" / "bin" / "python"
     wheel = next(folder.glob("*.whl"))
     subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel],
+        [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", f"{wheel}[shell]"],
         check=True,
         capture_output=True,
     )
@@ -142,7 +204,7 @@ def test_the_wheel_works_alone(
     }
     code = (
         "from alchemiser_duck import CachedMarketDataAdapter; a = CachedMarketDataAdapter(); "
-        "print(len(a.get_bars('AAPL', 'MAX')), a.sql('select count(rsi) > 100 from rsi(14)').fetchone()[0])"
+        "print(len(a.get_bars('AAPL', 'MAX')), a.sql('select count(rsi) > 100 from rsi(14)').fetchall()[0][0])"
     )
     shown = subprocess.run(
         [installed_wheel, "-c", code], env=variables, cwd=tmp_path, capture_output=True, text=True, check=False

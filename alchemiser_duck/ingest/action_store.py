@@ -129,15 +129,15 @@ class CorporateActionStore:
         touched = merged.actions.filter(pc.is_in(merged.actions["id"], pa.array(merged.ids, pa.string())))
         days = touched["ex_date"].to_pylist()
         try:
-            row = self._session.snapshot(
+            rows = self._session.snapshot(
                 "select count(*) from corporate_action_suspects "
                 f"where date >= {literal(recent)} or id in (select id from merged_ids)",
                 lens=Lens(since=min([recent, *days]) - LONGEST_HALT),
                 tables={"merged_ids": pa.table({"id": pa.array(sorted(merged.ids), pa.string())})},
-            ).fetchone()
+            ).fetchall()
         except EmptyLake:
             return 0
-        return int(row[0]) if row else 0
+        return int(rows[0][0])
 
     def _factors(self, actions: pa.Table, since: date) -> pa.Table:
         """Compute id, previous close and factors in SQL; empty without bars."""

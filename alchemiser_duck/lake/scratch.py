@@ -4,12 +4,16 @@ A lock, which the system lifts however a process ends, tells whose folder is sti
 containers that share a temporary folder give the same ones.
 """
 
-import fcntl
 import os
 import shutil
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows: nobody removes a folder but the process that made it
+    fcntl = None  # type: ignore[assignment]
 
 _PREFIX = "alchemiser-duck-"
 _LOCK = "in-use"
@@ -23,9 +27,9 @@ class ScratchFolder:
         self._process = os.getpid()
         made = self.path / "lock"
         self._lock = os.open(made, os.O_CREAT | os.O_RDWR, 0o600)
-        with suppress(
-            OSError
-        ):  # where there are no locks (some network file systems) nobody removes it but its process
+        if fcntl is None:
+            return
+        with suppress(OSError):  # some network file systems have no locks: as on Windows
             fcntl.flock(self._lock, fcntl.LOCK_EX)
             made.rename(self.path / _LOCK)  # nobody looks for it before it is held
 
@@ -37,15 +41,17 @@ class ScratchFolder:
     def remove(self) -> None:
         """Remove it with all that is in it; nothing happens in a fork, or the second time."""
         if self.is_own and self.path.exists():
+            os.close(self._lock)  # first: Windows removes no open file
             shutil.rmtree(self.path, ignore_errors=True)
-            os.close(self._lock)
 
 
 def remove_abandoned() -> None:
     """Remove the folders of this user's processes that ended without removing them."""
+    if fcntl is None:
+        return
     for held in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_LOCK}"):
         try:
-            lock = os.open(held, os.O_RDWR | os.O_NOFOLLOW)
+            lock = os.open(held, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
         except OSError:  # another user's, or just removed
             continue
         try:

@@ -199,11 +199,15 @@ def frame_rows(spec: exp.Expr | None) -> tuple[int | None, int]:
 
 
 def whole_number(value: exp.Expr) -> int | None:
-    """Evaluate `2 * 10 - 1`; None means no whole number."""
+    """Evaluate `greatest(2 * 10 - 1, 0)`; None means no whole number."""
     if isinstance(value, exp.Literal):
         return int(value.name) if value.is_int else None
     if isinstance(value, exp.Paren):
         return whole_number(value.this)
+    if isinstance(value, exp.Greatest):
+        numbers = [whole_number(part) for part in (value.this, *value.expressions)]
+        known = [number for number in numbers if number is not None]
+        return max(known) if len(known) == len(numbers) else None
     operation = _WHOLE_NUMBERS.get(type(value))
     if operation is None or not isinstance(value, exp.Binary):
         return None

@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 from duckdb import DuckDBPyConnection
 
-from alchemiser_duck.errors import SettingsError, StorageRefused
+from alchemiser_duck.errors import SettingsError, StorageRefused, StorageUnavailable
 from alchemiser_duck.lake import credentials
 from alchemiser_duck.lake.credentials import Credentials
 from alchemiser_duck.query.catalogue import (
@@ -102,11 +102,20 @@ def load_httpfs(con: DuckDBPyConnection) -> None:
 
     The binary is also put where DuckDB itself looks (see `install_httpfs`). Where no bundled binary matches the running
     DuckDB, DuckDB's own repository is asked.
+
+    Raises:
+        StorageUnavailable: neither has one.
     """
     bundled = bundled_httpfs()
     if bundled is None:
-        con.execute("install httpfs")
-        con.execute("load httpfs")
+        try:
+            con.execute("install httpfs")
+            con.execute("load httpfs")
+        except duckdb.Error as problem:
+            raise StorageUnavailable(
+                f"DuckDB {duckdb.__version__} has no httpfs here, and cannot download it "
+                f"({str(problem).splitlines()[0]}): pip install 'alchemiser-duck[httpfs]' brings it, with DuckDB 1.5.5"
+            ) from problem
         return
     with suppress(duckdb.Error):  # a home that cannot be written (Lambda) only costs the shell its extension
         con.execute(f"install {literal(str(bundled))}")

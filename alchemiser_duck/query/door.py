@@ -141,7 +141,7 @@ def _table_function(function: dict[str, Any], known: Collection[str]) -> Iterato
     elif name in known or name == "query_table":
         if name in known:
             yield name
-        for argument in function["children"]:
+        for argument in _arguments(function):
             yield from _sources(name, argument)
     elif name not in _TABLE_FUNCTIONS:
         if name in _duckdb_functions():
@@ -153,8 +153,8 @@ def _sources(function: str, argument: dict[str, Any]) -> Iterator[str]:
     """The names that an argument of a table macro can hand to query_table."""
     match argument["class"], argument["type"]:
         case "CONSTANT", _:
-            text = argument["value"].get("value")
-            if not isinstance(text, str):
+            text = _text(argument)
+            if text is None:
                 return
             if re.fullmatch(r"\w*", text):  # neither a file nor an address
                 yield text.lower()
@@ -163,13 +163,30 @@ def _sources(function: str, argument: dict[str, Any]) -> Iterator[str]:
             yield from _sources(function, argument["child"])
             return
         case "FUNCTION", _ if argument["function_name"] in _ARITHMETIC:
-            for part in argument["children"]:
+            for part in _arguments(argument):
                 yield from _sources(function, part)
             return
     raise NotReadOnly(
         f"an argument of {function}() is out of reach here: it takes numbers and the name of a relation in quotes, "
         "for example: from sma(20, source := 'bars_weekly')"
     )
+
+
+def _arguments(function: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a function's arguments: `children` in DuckDB 1.5, `arguments` with names since 2.0."""
+    if "arguments" in function:
+        return [argument["expression"] for argument in function["arguments"]]
+    children: list[dict[str, Any]] = function["children"]
+    return children
+
+
+def _text(constant: dict[str, Any]) -> str | None:
+    """Return a constant's text; None for a number, a truth or null."""
+    if "literal" not in constant:
+        value = constant["value"].get("value")
+        return value if isinstance(value, str) else None
+    literal = constant["literal"]
+    return None if literal["kind"] in ("INTEGER", "NUMERIC", "BOOLEAN", "NULL_LITERAL") else str(literal["text"])
 
 
 @cache

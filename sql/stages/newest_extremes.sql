@@ -28,7 +28,11 @@ create or replace macro newest_extremes(n := 14, source := 'bars') as table (
 
     from numbered
 
-    window trailing_bars as (partition by symbol order by timestamp rows between n preceding and current row)
+    window trailing_bars as (
+        partition by symbol
+        order by timestamp
+        rows between greatest(n, 0) preceding and current row
+    )
 
 );
 

@@ -16,7 +16,11 @@ create or replace macro price_range(n := 14, source := 'bars') as table (
 
     window
         bars_in_order as (partition by symbol order by timestamp),
-        trailing_bars as (partition by symbol order by timestamp rows between n - 1 preceding and current row)
+        trailing_bars as (
+            partition by symbol
+            order by timestamp
+            rows between greatest(n - 1, 0) preceding and current row
+        )
 
 );
 

@@ -27,7 +27,11 @@ create or replace macro regression_line(n := 14, source := 'bars') as table (
 
     from numbered
 
-    window trailing_bars as (partition by symbol order by timestamp rows between n - 1 preceding and current row)
+    window trailing_bars as (
+        partition by symbol
+        order by timestamp
+        rows between greatest(n - 1, 0) preceding and current row
+    )
 
 );
 

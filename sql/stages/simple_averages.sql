@@ -14,8 +14,16 @@ create or replace macro simple_averages(fast := 12, slow := 26, source := 'bars'
 
     window
         bars_in_order as (partition by symbol order by timestamp),
-        fast_bars as (partition by symbol order by timestamp rows between fast - 1 preceding and current row),
-        slow_bars as (partition by symbol order by timestamp rows between slow - 1 preceding and current row)
+        fast_bars as (
+            partition by symbol
+            order by timestamp
+            rows between greatest(fast - 1, 0) preceding and current row
+        ),
+        slow_bars as (
+            partition by symbol
+            order by timestamp
+            rows between greatest(slow - 1, 0) preceding and current row
+        )
 
 );
 

@@ -242,5 +242,5 @@ def test_sessions_are_written_again_when_a_year_begins(make_settings: Callable[.
     store = MarketDataStore(settings)
     for year in (2026, 2027):
         store.write_sessions(calendar.session_table(date(2000, 1, 1), date(year, 12, 31)))
-        found = store._session.snapshot("select max(date) from sessions").fetchone()
+        found = store._session.snapshot("select max(date) from sessions").fetchall()[0]
         assert found == (date(year, 12, 31),)

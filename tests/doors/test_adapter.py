@@ -205,9 +205,9 @@ def test_a_relation_is_a_snapshot(settings: Settings) -> None:
     held = adapter.bars(["AAPL"])
     store.write_bars(bar_table(bar_rows("AAPL", [TUESDAY], 11.0)))
     adapter.as_of("2020-01-01").sql("select 1")
-    assert held.aggregate("min(close)").fetchone() == (10.0,)
-    assert held.aggregate("min(close)").fetchone() == (10.0,)
-    assert adapter.bars(["AAPL"]).aggregate("min(close)").fetchone() == (11.0,)
+    assert held.aggregate("min(close)").fetchall()[0] == (10.0,)
+    assert held.aggregate("min(close)").fetchall()[0] == (10.0,)
+    assert adapter.bars(["AAPL"]).aggregate("min(close)").fetchall()[0] == (11.0,)
 
 
 def test_threads_share_an_adapter(adapter: CachedMarketDataAdapter) -> None:
@@ -301,7 +301,7 @@ def test_sql_runs_over_views_and_indicators(adapter: CachedMarketDataAdapter) ->
 def test_sql_takes_nothing_but_one_select(adapter: CachedMarketDataAdapter, attempt: str) -> None:
     with pytest.raises(NotReadOnly, match=r"single SELECT-like statement|out of reach here"):
         adapter.sql(attempt)
-    assert adapter.sql("select count(*) > 0 from bars").fetchone() == (True,)
+    assert adapter.sql("select count(*) > 0 from bars").fetchall()[0] == (True,)
 
 
 @pytest.mark.parametrize(
@@ -351,7 +351,7 @@ def test_a_user_s_own_indicator_is_found(tmp_path: Any, stored_settings: Setting
     rows = adapter.indicator("a_ratio", ["AAPL"], start="2025-07-15", n=10).fetchall()
     expected = adapter.sql(
         "select 10 * (high - low) from bars where symbol = 'AAPL' and date = '2025-07-15'"
-    ).fetchone()
+    ).fetchall()[0]
     assert expected
     assert rows[0][2] == pytest.approx(expected[0])
 
@@ -418,7 +418,7 @@ def test_names_are_written_out_and_mistyped_ones_are_told(stored_settings: Setti
         fresh().sql("from bar")
     assert {"bars", "freshness", "rsi_14"} <= {name for (name,) in fresh().sql("show tables").fetchall()}
     functions = fresh().sql("select count(distinct function_name) from duckdb_functions() where not internal")
-    assert functions.fetchone() == (sum(not file.is_relation for file in built_in_files()),)
+    assert functions.fetchall()[0] == (sum(not file.is_relation for file in built_in_files()),)
 
 
 @pytest.mark.parametrize("symbol", ["A\0B", 5, None])

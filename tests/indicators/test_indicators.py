@@ -121,7 +121,7 @@ def test_an_average_of_one_bar_is_the_close(con: duckdb.DuckDBPyConnection) -> N
 def test_a_missing_number_shows(con: duckdb.DuckDBPyConnection, name: str) -> None:
     """A bar without prices makes null, never a number computed as if it were not there."""
     con.execute("create or replace table holed as from cases where symbol = 'real IBM'")
-    hole = con.execute("select timestamp from holed order by timestamp limit 1 offset 600").fetchone()
+    hole = con.execute("select timestamp from holed order by timestamp limit 1 offset 600").fetchall()[0]
     assert hole
     con.execute(
         "update holed set open = null, high = null, low = null, close = null, vwap = null, volume = null "
@@ -203,7 +203,7 @@ def test_the_declared_look_back_is_enough(con: duckdb.DuckDBPyConnection, name: 
     assert file.look_back
     arguments = file.parameters | {key: literal(value) for key, value in reference.parameters.items()}
     columns = ", ".join(f"{value} as {key}" for key, value in arguments.items())
-    found = con.execute(f"select {file.look_back} from (select {columns})").fetchone()
+    found = con.execute(f"select {file.look_back} from (select {columns})").fetchall()[0]
     assert found
     look_back = int(found[0])
     con.execute(

@@ -26,8 +26,8 @@ def test_cursors_and_other_connections_see_the_layer_each_through_its_own_lens(
 ) -> None:
     cursor = con.cursor()
     cursor.execute("set variable as_of = '2020-03-02'")
-    assert cursor.execute("select max(date)::varchar from bars").fetchone() == ("2020-03-02",)
-    assert con.execute("select max(date)::varchar from bars").fetchone() == ("2025-07-15",)
+    assert cursor.execute("select max(date)::varchar from bars").fetchall()[0] == ("2020-03-02",)
+    assert con.execute("select max(date)::varchar from bars").fetchall()[0] == ("2025-07-15",)
 
 
 def test_it_joins_what_the_caller_has(con: duckdb.DuckDBPyConnection) -> None:
@@ -35,7 +35,7 @@ def test_it_joins_what_the_caller_has(con: duckdb.DuckDBPyConnection) -> None:
     con.register("portfolio", portfolio)
     query = "select sum(shares * close) from bars_raw join portfolio using (symbol) where date = '2025-07-15'"
     closes = dict(con.execute("select symbol, close from bars_raw where date = '2025-07-15'").fetchall())
-    assert con.execute(query).fetchone() == (pytest.approx(2 * closes["AAPL"] + closes["IBM"]),)
+    assert con.execute(query).fetchall()[0] == (pytest.approx(2 * closes["AAPL"] + closes["IBM"]),)
 
 
 def test_definitions_ask_nothing_of_s3(
@@ -66,9 +66,9 @@ def test_attaching_leaves_the_callers_connection_as_it_is(stored_settings: Setti
     con.execute("set timezone = 'America/New_York'; create table positions as select 'IBM' as symbol")
     assert attach(con, stored_settings) is con
     attach(con, stored_settings)  # newer credentials
-    shown = con.execute("select current_setting('timezone'), current_setting('threads')").fetchone()
+    shown = con.execute("select current_setting('timezone'), current_setting('threads')").fetchall()[0]
     assert shown == ("America/New_York", 3)
-    assert con.execute("select count(*) > 100 from positions join bars using (symbol)").fetchone() == (True,)
+    assert con.execute("select count(*) > 100 from positions join bars using (symbol)").fetchall()[0] == (True,)
 
 
 @pytest.mark.parametrize("mine", ["table", "view"])
@@ -77,11 +77,11 @@ def test_what_the_caller_has_under_a_name_of_the_layer_is_not_replaced(stored_se
     con.execute(f"create {mine} bars as select 1 as mine")
     with pytest.raises(QueryFailed, match="a table or view named bars, as the layer does: rename it"):
         attach(con, stored_settings)
-    assert con.execute("select mine from bars").fetchone() == (1,)
+    assert con.execute("select mine from bars").fetchall()[0] == (1,)
 
 
 def test_the_secret_opens_this_lake_alone(con: duckdb.DuckDBPyConnection, stored_settings: Settings) -> None:
-    scope, shown = con.execute("select scope, secret_string from duckdb_secrets()").fetchone() or ("", "")
+    scope, shown = con.execute("select scope, secret_string from duckdb_secrets()").fetchall()[0] or ("", "")
     assert scope == [f"{stored_settings.lake_url}/"]
     assert "secret=redacted" in shown
 

@@ -61,12 +61,12 @@ def test_since_reads_the_years_it_needs_below_a_window(counted: Settings, proxy:
 def test_as_of_hides_what_came_later_from_every_relation(twenty_years: Settings) -> None:
     adapter = CachedMarketDataAdapter(twenty_years, clock=lambda: MORNING).as_of("2020-03-02")
     for relation in ("bars", "bars_raw", "indicators", "sma_20", "sma_50", "sma_200", "rsi_14", "sma(20)", "rsi(14)"):
-        row = adapter.sql(f"select max(timestamp)::date from {relation}").fetchone()
+        row = adapter.sql(f"select max(timestamp)::date from {relation}").fetchall()[0]
         assert row == (date(2020, 3, 2),), relation
-    assert adapter.sql("select max(last_date) from symbols").fetchone() == (date(2020, 3, 2),)
-    assert adapter.bars(["SA"]).aggregate("max(date)").fetchone() == (date(2020, 3, 2),)
+    assert adapter.sql("select max(last_date) from symbols").fetchall()[0] == (date(2020, 3, 2),)
+    assert adapter.bars(["SA"]).aggregate("max(date)").fetchall()[0] == (date(2020, 3, 2),)
     assert adapter.get_bars("SA", "1M")[-1].timestamp.date() == date(2020, 3, 2)
-    assert adapter.latest("sma", ["SA"]).aggregate("max(timestamp)::date").fetchone() == (date(2020, 3, 2),)
+    assert adapter.latest("sma", ["SA"]).aggregate("max(timestamp)::date").fetchall()[0] == (date(2020, 3, 2),)
 
 
 def test_as_of_prunes_the_years_after_it(counted: Settings, proxy: S3Proxy) -> None:
@@ -90,9 +90,9 @@ def test_one_adapter_s_horizon_never_moves_another_s(twenty_years: Settings) -> 
     adapter = CachedMarketDataAdapter(twenty_years, clock=lambda: MORNING)
     past = adapter.as_of("2010-06-01")
     held = past.bars(["SA"])
-    assert adapter.bars(["SA"]).aggregate("max(date)").fetchone() == (date(2025, 7, 15),)
-    assert held.aggregate("max(date)").fetchone() == (date(2010, 6, 1),)
-    assert past.as_of("2012-06-01").bars(["SA"]).aggregate("max(date)").fetchone() == (date(2012, 6, 1),)
+    assert adapter.bars(["SA"]).aggregate("max(date)").fetchall()[0] == (date(2025, 7, 15),)
+    assert held.aggregate("max(date)").fetchall()[0] == (date(2010, 6, 1),)
+    assert past.as_of("2012-06-01").bars(["SA"]).aggregate("max(date)").fetchall()[0] == (date(2012, 6, 1),)
 
 
 def test_one_symbol_reads_one_symbol_s_row_groups(

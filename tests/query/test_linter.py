@@ -27,7 +27,7 @@ def test_a_sound_indicator_passes_and_loads(name: str, stored_settings: Settings
     (tmp_path / "mine.sql").write_text(SOUND[name])
     adapter = CachedMarketDataAdapter(stored_settings.model_copy(update={"sql_dir": tmp_path}), clock=lambda: MORNING)
     call = "mine" if "view mine" in SOUND[name] else "mine()"
-    assert adapter.sql(f"select count(mine) > 10 from {call} where symbol = 'FB'").fetchone() == (True,)
+    assert adapter.sql(f"select count(mine) > 10 from {call} where symbol = 'FB'").fetchall()[0] == (True,)
 
 
 @pytest.mark.parametrize("name", SEES_THE_FUTURE)

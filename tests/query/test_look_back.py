@@ -59,7 +59,7 @@ def test_look_back_is_inferred_from_frames_and_lags(text: str, expected: dict[in
         assert look_back is None
         return
     for n, bars in expected.items():
-        assert duckdb.sql(f"select {look_back} from (select {n} as n)").fetchone() == (bars,)
+        assert duckdb.sql(f"select {look_back} from (select {n} as n)").fetchall()[0] == (bars,)
 
 
 @pytest.mark.parametrize("name", ["trailing frame", "frame that ends earlier", "lag", "nested"])
@@ -71,13 +71,13 @@ def test_an_inferred_look_back_is_tight(name: str) -> None:
     con.execute("create table bars (symbol varchar, timestamp timestamptz, close double, high double)")
     con.executemany("insert into bars values ('X', $1, $2, $2 + (epoch($1) % 7))", rows)
     con.execute(SOUND[name])
-    look_back = con.execute(f"select {infer_look_back(file(SOUND[name]))} from (select 5 as n)").fetchone()
+    look_back = con.execute(f"select {infer_look_back(file(SOUND[name]))} from (select 5 as n)").fetchall()[0]
     assert look_back
     last = "select mine from mine(5, source := '{}') order by timestamp desc limit 1"
-    whole = con.execute(last.format("bars")).fetchone()
+    whole = con.execute(last.format("bars")).fetchall()[0]
     for bars, same in ((look_back[0] + 1, True), (look_back[0], False)):
         con.execute(f"create or replace table tail as from bars order by timestamp desc limit {bars}")
-        got = con.execute(last.format("tail")).fetchone()
+        got = con.execute(last.format("tail")).fetchall()[0]
         assert whole
         assert got
         assert (got[0] == pytest.approx(whole[0], rel=1e-12) if got[0] is not None else False) == same
