@@ -4,7 +4,7 @@ import http.client
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
 from types import TracebackType
@@ -41,6 +41,10 @@ class S3Proxy:
     """called when the upstream has answered; True: swallow the answer and cut the connection"""
     truncate: Callable[[int, Exchange], bool] | None = None
     """called then too; True: promise the whole body and send half"""
+    instead: "Callable[[int, Exchange], Answer | None] | None" = None
+    """called before; an answer is given without asking the upstream"""
+    send: Callable[[int, Exchange, bytes], bytes] | None = None
+    """called before, with the body; returns what to forward"""
     answer: "Callable[[int, Exchange, Answer], Answer] | None" = None
     """called then too, with what the upstream has answered; returns what to answer instead"""
 
@@ -93,6 +97,11 @@ class _Handler(BaseHTTPRequestHandler):
         index = self.proxy.admit(exchange)
         if self.proxy.before:
             self.proxy.before(index, exchange)
+        if self.proxy.send:
+            body = self.proxy.send(index, exchange, body)
+        if self.proxy.instead and (given := self.proxy.instead(index, exchange)):
+            self._answer(given)
+            return
         upstream = http.client.HTTPConnection(urlsplit(self.proxy.upstream).netloc, timeout=60)
         left_out = ("connection", "expect", *(() if self.proxy.knows_ranges else ("range",)))
         headers = {key: value for key, value in self.headers.items() if key.lower() not in left_out}
@@ -111,18 +120,25 @@ class _Handler(BaseHTTPRequestHandler):
         if self.proxy.answer:
             given = self.proxy.answer(index, exchange, given)
             content = given.body
+        if self.proxy.truncate and self.proxy.truncate(index, exchange):
+            given = replace(
+                given, headers=given.headers | {"content-length": str(len(content))}, body=content[: len(content) // 2]
+            )
+            self.close_connection = True
+        self._answer(given)
+
+    def _answer(self, given: Answer) -> None:
+        length = given.headers.get("content-length", "0")
+        if self.command != "HEAD" and not self.close_connection:
+            length = str(len(given.body))
         with suppress(ConnectionError):
             self.send_response(given.status)
             for key, value in given.headers.items():
                 if key not in ("transfer-encoding", "connection", "content-length", "date", "server"):
                     self.send_header(key, value)
-            length = given.headers.get("content-length") if self.command == "HEAD" else str(len(content))
-            self.send_header("Content-Length", length or "0")
+            self.send_header("Content-Length", length)
             self.end_headers()
-            if self.proxy.truncate and self.proxy.truncate(index, exchange):
-                content = content[: len(content) // 2]
-                self.close_connection = True
-            self.wfile.write(content)
+            self.wfile.write(given.body)
 
     do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _forward  # noqa: N815 (http.server's names)
 

@@ -31,11 +31,13 @@ def bare_environment() -> dict[str, str]:
 def test_the_session_runs_as_printed(tmp_path: Path) -> None:
     """Shell, then Python, in one shell as a reader would; none of the project's variables set; `make install` finds
     what is installed."""
-    for name in ("Makefile", "pyproject.toml", "sql"):
+    for name in ("Makefile", "pyproject.toml", "sql", ".ci"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / ".venv").symlink_to(Path(sys.executable).parent.parent)
     python = block("has it too", "python").replace("\nadapter.", "\nassert adapter.")
-    assert python.count("\nassert adapter.") == 9
+    assert python.count("\nassert adapter.") == 10
+    python += "\n" + block("In a DuckDB of your own", "python").replace('\ncon.sql("select', '\nassert con.sql("select')
+    assert python.count("\nassert con.") == 1
     session = f"{block('## Try it', 'sh')}\npython - <<'EOF'\n{python}\nprint('python is done')\nEOF\nkill %1\n"
     ended = subprocess.run(
         ["bash", "-mec", session],
@@ -55,7 +57,7 @@ def test_the_session_runs_as_printed(tmp_path: Path) -> None:
 
 
 def test_every_block_is_run_by_a_test() -> None:
-    assert re.findall(r"^```(\w+)$", README, re.MULTILINE) == ["sh", "sh", "python"]
+    assert re.findall(r"^```(\w+)$", README, re.MULTILINE) == ["sh", "sh", "python", "python"]
     assert README.split("```sh\n")[1].startswith("make demo\n```")  # as tests/test_demo.py does
 
 
@@ -73,7 +75,7 @@ def test_the_table_names_every_variable() -> None:
 def test_the_commands_of_the_usage_block_exist() -> None:
     from typer.testing import CliRunner
 
-    from alchemiser_duck.cli import app
+    from alchemiser_duck.cli.app import app
 
     commands = re.findall(r"alchemiser-duck ([a-z]+)", README)
     assert len(commands) > 8
