@@ -45,7 +45,7 @@ class Settings(BaseSettings):
     """address of an S3 other than Amazon's"""
     region: str | None = _variable("AWS_REGION", "AWS_DEFAULT_REGION")
     url_style: Literal["path", "vhost"] | None = _variable("MARKET_DATA_URL_STYLE")
-    """default: path where an endpoint is set, else vhost"""
+    """default: the AWS profile's, else path where an endpoint is set or the bucket has a dot, else vhost"""
 
     alpaca_key_id: SecretStr | None = _variable("APCA_API_KEY_ID")
     alpaca_secret_key: SecretStr | None = _variable("APCA_API_SECRET_KEY")
@@ -95,6 +95,8 @@ class Settings(BaseSettings):
     def _address(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("http://", "https://")):
             raise ValueError("does not start with http:// or https://")
+        if value is not None and "@" in value.partition("://")[2].partition("/")[0]:
+            raise ValueError("holds a user name or a password: keys have variables of their own")
         return value.rstrip("/") if value else value
 
     @field_validator("symbols", mode="before")
@@ -132,12 +134,6 @@ class Settings(BaseSettings):
     def lake_url(self) -> str:
         """Where the lake is, e.g. s3://bucket/prefix, without a trailing slash."""
         return "s3://" + self.market_data_bucket
-
-    @property
-    def effective_url_style(self) -> Literal["path", "vhost"]:
-        """How the bucket is named in a request: in the path, or in the host name."""
-        dotted = "." in self.bucket  # a dotted bucket has no TLS certificate of its own
-        return self.url_style or ("path" if self.endpoint_url or dotted else "vhost")
 
     def alpaca_keys(self) -> tuple[str, str]:
         """The key id and the secret key, in the clear.

@@ -3,7 +3,9 @@
 --     duckdb -init sql/init.sql
 --
 -- needs MARKET_DATA_BUCKET (bucket, bucket/prefix or s3://bucket/prefix), AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY;
--- reads AWS_SESSION_TOKEN, AWS_REGION (or AWS_DEFAULT_REGION) and AWS_ENDPOINT_URL_S3 (or AWS_ENDPOINT_URL) where set.
+-- reads AWS_SESSION_TOKEN, AWS_REGION (or AWS_DEFAULT_REGION), AWS_ENDPOINT_URL_S3 (or AWS_ENDPOINT_URL; https where it
+-- says nothing else), MARKET_DATA_URL_STYLE (path or vhost) and AWS_CA_BUNDLE where set. Profiles are read by
+-- `alchemiser-duck shell`, which starts the same with what it finds there.
 -- Nothing below opens S3: the views meet the lake when they are first queried.
 
 install httpfs; -- nothing happens where it is installed
@@ -21,6 +23,14 @@ set asof_loop_join_threshold = 0;
 
 set variable s3_endpoint = coalesce(nullif(getenv('AWS_ENDPOINT_URL_S3'), ''), nullif(getenv('AWS_ENDPOINT_URL'), ''));
 
+set variable is_ready = case
+    when coalesce(getenv('MARKET_DATA_BUCKET'), '') = ''
+        then error('MARKET_DATA_BUCKET is not set; for example: export MARKET_DATA_BUCKET=my-bucket/market')
+    when coalesce(getenv('AWS_ACCESS_KEY_ID'), '') = '' or coalesce(getenv('AWS_SECRET_ACCESS_KEY'), '') = ''
+        then error('there are no keys: export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or type alchemiser-duck shell')
+    else true
+end;
+
 create or replace temporary secret market_data (
     type s3,
     key_id getenv('AWS_ACCESS_KEY_ID'),
@@ -28,8 +38,15 @@ create or replace temporary secret market_data (
     session_token getenv('AWS_SESSION_TOKEN'),
     region coalesce(nullif(getenv('AWS_REGION'), ''), nullif(getenv('AWS_DEFAULT_REGION'), ''), 'us-east-1'),
     endpoint coalesce(regexp_replace(getvariable('s3_endpoint'), '^https?://|/+$', '', 'g'), 's3.amazonaws.com'),
-    url_style case when getvariable('s3_endpoint') is null then 'vhost' else 'path' end,
-    use_ssl coalesce(getvariable('s3_endpoint'), 'https://') like 'https://%'
+    url_style coalesce(
+        nullif(getenv('MARKET_DATA_URL_STYLE'), ''),
+        case
+            when getvariable('s3_endpoint') is null
+                and not contains(split_part(replace(getenv('MARKET_DATA_BUCKET'), 's3://', ''), '/', 1), '.') then 'vhost'
+            else 'path' -- a dotted bucket has no TLS certificate of its own
+        end
+    ),
+    use_ssl coalesce(getvariable('s3_endpoint'), '') not like 'http://%'
 );
 
 -- views are bound to an empty lake of the same schema, so that they load offline

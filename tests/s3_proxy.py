@@ -1,6 +1,7 @@
 """A proxy in front of an S3 server: counts requests and bytes, and calls a hook before and after each exchange."""
 
 import http.client
+import ssl
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -59,6 +60,10 @@ class S3Proxy:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def secure(self, context: ssl.SSLContext) -> None:
+        """Speak TLS from now on."""
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
 
     def __enter__(self) -> "S3Proxy":
         Thread(target=self._server.serve_forever, daemon=True).start()

@@ -35,7 +35,6 @@ def test_defaults_are_the_design_s(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.sip_delay_minutes == 15
     assert settings.requests_per_minute == 200
     assert settings.alpaca_data_url == "https://data.alpaca.markets"
-    assert settings.effective_url_style == "vhost"
 
 
 def test_a_missing_bucket_is_named_with_an_example() -> None:

@@ -58,15 +58,18 @@ def _program() -> str:
 def _environment(settings: "Settings") -> dict[str, str]:
     """Return the environment with the secret in it: no file and no history holds it."""
     from alchemiser_duck.lake import credentials
+    from alchemiser_duck.lake.location import locate
 
-    secret = credentials.current()
+    secret, where = credentials.current(), locate(settings)
     return os.environ | {
         "MARKET_DATA_BUCKET": settings.market_data_bucket,
         "AWS_ACCESS_KEY_ID": secret.key_id,
         "AWS_SECRET_ACCESS_KEY": secret.secret,
         "AWS_SESSION_TOKEN": secret.token or "",
-        "AWS_REGION": credentials.region(settings),
-        "AWS_ENDPOINT_URL_S3": settings.endpoint_url or "",
+        "AWS_REGION": where.region,
+        "AWS_ENDPOINT_URL_S3": where.endpoint or "",
+        "MARKET_DATA_URL_STYLE": "vhost" if where.by_host else "path",
+        "AWS_CA_BUNDLE": where.ca_bundle or "",
     }
 
 

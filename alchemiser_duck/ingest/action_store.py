@@ -22,14 +22,13 @@ from alchemiser_duck.ingest.corporate_actions import (
     with_override,
     without_override,
 )
+from alchemiser_duck.lake.keys import ACTIONS
 from alchemiser_duck.lake.object_store import PreconditionFailed, S3Objects, small_parquet
 from alchemiser_duck.lake.scan import Scan
 from alchemiser_duck.query.literals import literal
 from alchemiser_duck.query.session import DuckDBSession
 from alchemiser_duck.query.statement import Lens, Query
 from alchemiser_duck.settings import Settings
-
-KEY = "corporate_actions/corporate_actions.parquet"
 
 FACTOR_RETRIES = timedelta(days=30)
 """For this long after its ex-date, runs that do not compute everything try an action without a factor again."""
@@ -49,7 +48,7 @@ class CorporateActionStore:
     def begin(self) -> None:
         """Say in a new lake that no action is known yet: readers take a lake that says nothing for a broken one."""
         with suppress(PreconditionFailed):
-            self._objects.put(KEY, small_parquet(ACTION_SCHEMA.empty_table()), replaces=None)
+            self._objects.put(ACTIONS, small_parquet(ACTION_SCHEMA.empty_table()), replaces=None)
 
     def merge(self, fetched: Iterable[Action], today: date, *, everything: bool) -> MergedActions:
         """Take in fetched actions and compute the factors that are due.
@@ -104,12 +103,12 @@ class CorporateActionStore:
         """
 
         def step(_: int) -> None:
-            stored = self._objects.get(KEY)
+            stored = self._objects.get(ACTIONS)
             after = change(self._decode(stored.body) if stored else None)
             if after is not None:
-                self._objects.put(KEY, small_parquet(after), replaces=stored.etag if stored else None)
+                self._objects.put(ACTIONS, small_parquet(after), replaces=stored.etag if stored else None)
 
-        self._objects.until_written(KEY, step)
+        self._objects.until_written(ACTIONS, step)
 
     def with_factors(self, actions: pa.Table, ids: frozenset[str] | None = None) -> pa.Table:
         """Compute factors of these ids (None: all) from the stored bars."""
@@ -155,8 +154,8 @@ class CorporateActionStore:
             return pq.read_table(pa.BufferReader(body)).select(ACTION_SCHEMA.names).cast(ACTION_SCHEMA)
         except (pa.ArrowException, KeyError, ValueError, OSError) as problem:
             raise CorruptPartition(
-                f"{self._settings.lake_url}/{KEY} is not a table of corporate actions of ours ({problem}): it was left "
-                "as it is; move it away and refresh again"
+                f"{self._settings.lake_url}/{ACTIONS} is not a table of corporate actions of ours ({problem}): it was "
+                "left as it is; move it away and refresh again"
             ) from problem
 
 

@@ -6,12 +6,11 @@ import pyarrow as pa
 
 from alchemiser_duck.ingest.action_store import CorporateActionStore
 from alchemiser_duck.ingest.partitions import BarPartitions
+from alchemiser_duck.lake import keys
 from alchemiser_duck.lake.io_stats import Traffic
 from alchemiser_duck.lake.object_store import PreconditionFailed, S3Objects, small_parquet
 from alchemiser_duck.query.session import DuckDBSession
 from alchemiser_duck.settings import Settings
-
-SESSIONS_KEY = "sessions/sessions.parquet"
 
 
 class LakeWriter:
@@ -35,12 +34,12 @@ class LakeWriter:
         """
 
         def step(_: int) -> None:
-            stored = self._objects.get(SESSIONS_KEY)
+            stored = self._objects.get(keys.SESSIONS)
             body = small_parquet(sessions, increasing=["date", "open", "close"])
             if stored is None or stored.body != body:
-                self._objects.put(SESSIONS_KEY, body, replaces=stored.etag if stored else None)
+                self._objects.put(keys.SESSIONS, body, replaces=stored.etag if stored else None)
 
-        self._objects.until_written(SESSIONS_KEY, step)
+        self._objects.until_written(keys.SESSIONS, step)
 
     def append_run(self, key: str, record: pa.Table) -> None:
         """Store the record of one run under its own key.

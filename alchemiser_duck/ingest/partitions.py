@@ -7,7 +7,6 @@ again. A writer that dies leaves either the old object or the new one.
 """
 
 import io
-import re
 import uuid
 from collections import defaultdict
 from collections.abc import Callable
@@ -21,6 +20,7 @@ import pyarrow.parquet as pq
 from alchemiser_duck.bars import QuarantinedBar
 from alchemiser_duck.errors import BadParameter, CorruptPartition, FeedMismatch
 from alchemiser_duck.ingest.merge import BAR_SCHEMA, Changes, MergedPartition, by_year, check_bars, merge_bars
+from alchemiser_duck.lake import keys
 from alchemiser_duck.lake.object_store import S3Objects, StoredObject
 from alchemiser_duck.settings import Settings
 
@@ -45,7 +45,7 @@ class Partition:
 
     @property
     def key(self) -> str:
-        return f"bars/timeframe={self.timeframe}/year={self.year}/bars.parquet"
+        return keys.partition(self.year, self.timeframe)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +90,8 @@ class BarPartitions:
 
     def stored(self, timeframe: str = "1Day") -> list[Partition]:
         """List the partitions, oldest first, in one request per 1,000."""
-        pattern = re.compile(rf"bars/timeframe={timeframe}/year=(\d{{4}})/bars\.parquet")
-        matches = (pattern.fullmatch(key) for key in self._objects.keys(f"bars/timeframe={timeframe}/"))
-        return [Partition(timeframe, int(match.group(1))) for match in matches if match]
+        years = (keys.year_of(key, timeframe) for key in self._objects.keys(keys.partitions(timeframe)))
+        return [Partition(timeframe, year) for year in years if year is not None]
 
     def write(self, table: pa.Table, timeframe: str, feed: str, run_id: str) -> WriteReport:
         """Merge bars in INCOMING_SCHEMA, as `MarketDataStore.write_bars` says."""

@@ -9,6 +9,7 @@ import pyarrow as pa
 from alchemiser_duck.bars import QuarantinedBar
 from alchemiser_duck.errors import ExitCode
 from alchemiser_duck.ingest.merge import Changes
+from alchemiser_duck.lake import keys
 
 Mode = Literal["overnight", "post_close", "repair", "request"]
 Status = Literal["ok", "no_data", "failed"]
@@ -108,7 +109,7 @@ class RefreshReport:
     @property
     def key(self) -> str:
         """Return the key of the record, relative to the lake."""
-        return f"refresh_runs/date={self.started_at.date()}/{self.run_id}.parquet"
+        return keys.run(self.started_at.date(), self.run_id)
 
     def outcome_table(self) -> pa.Table:
         """Return one row per symbol, in OUTCOME_SCHEMA."""

@@ -1,4 +1,4 @@
-"""AWS credentials and region, from boto3's own chain: environment, profile, SSO, container, instance."""
+"""AWS credentials, from boto3's own chain: environment, profile, SSO, container, instance."""
 
 import os
 from dataclasses import dataclass, field
@@ -6,7 +6,6 @@ from functools import cache
 from typing import Any
 
 from alchemiser_duck.errors import StorageRefused
-from alchemiser_duck.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -50,8 +49,3 @@ def current() -> Credentials:
     except BotoCoreError as problem:
         raise StorageRefused(f"AWS credentials could not be read: {problem}") from problem
     raise StorageRefused("no AWS credentials found: export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE")
-
-
-def region(settings: Settings) -> str:
-    """The region of the settings, else of the AWS profile, else us-east-1."""
-    return settings.region or _session().get_config_variable("region") or "us-east-1"

@@ -10,6 +10,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from alchemiser_duck.lake import keys
 from alchemiser_duck.lake.object_store import PreconditionFailed, S3Objects, StoredObject
 
 CLOCK_SKEW = timedelta(minutes=1)
@@ -43,7 +44,7 @@ class FetchLeases:
         """
         holder = uuid.uuid4().hex
         body = _body(symbol, holder, requested_by, now, now + lasting + CLOCK_SKEW)
-        key, found = _key(symbol), None
+        key, found = keys.lease(symbol), None
         for _ in range(ATTEMPTS):
             try:
                 etag = self._objects.put(key, body, replaces=found.etag if found else None)
@@ -70,13 +71,9 @@ class FetchLeases:
     def _replace(self, lease: Lease, now: datetime, until: datetime) -> None:
         body = _body(lease.symbol, lease.holder, lease.requested_by, now, until)
         try:
-            self._objects.put(_key(lease.symbol), body, replaces=lease.etag)
+            self._objects.put(keys.lease(lease.symbol), body, replaces=lease.etag)
         except PreconditionFailed:
             return
-
-
-def _key(symbol: str) -> str:
-    return f"fetch_requests/{symbol}.json"
 
 
 def _body(symbol: str, holder: str, requested_by: str, now: datetime, until: datetime) -> bytes:

@@ -5,7 +5,6 @@ its name, and so is the year after the last one, and one between two. Where ther
 needed: a HEAD tells whether it is there.
 """
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, Future
 from datetime import date, timedelta
@@ -16,9 +15,11 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from alchemiser_duck.errors import AlchemiserDuckError, StorageUnavailable
+from alchemiser_duck.lake import keys
 from alchemiser_duck.lake.cached_object import ObjectMeta, Prefetched, TornRead
 from alchemiser_duck.lake.checksums import bare_etag
 from alchemiser_duck.lake.io_stats import Traffic
+from alchemiser_duck.lake.keys import RELATIONS
 from alchemiser_duck.lake.scan import Scan
 
 PREFETCH_YEARS = 4
@@ -26,15 +27,6 @@ PREFETCH_YEARS = 4
 PREFETCH_SYMBOLS = 600
 """So does a read of more symbols: their partitions are larger than PREFETCH_LIMIT."""
 
-RELATIONS = {
-    "bars_raw": "bars/timeframe=1Day/year=*/bars.parquet",
-    "corporate_actions": "corporate_actions/corporate_actions.parquet",
-    "refresh_runs": "refresh_runs/*/*.parquet",
-    "sessions": "sessions/sessions.parquet",
-}
-"""Relations that read S3, and their objects. Each has a session variable of its name: the files to read instead."""
-
-_YEARLY = re.compile(r"(bars/timeframe=\w+/year=)(\d{4})(/bars\.parquet)")
 _LIST_PAGE = 1000
 """Keys in one answer to a LIST."""
 
@@ -64,7 +56,7 @@ class Listing:
     def newest_day(self) -> date | None:
         """Wait for the LIST of bars; give the last day that a stored bar can be of, None where none is stored."""
         bars = self._lists["bars_raw"].result().metas if "bars_raw" in self._lists else []
-        years = [year for year in map(year_of, bars) if year]
+        years = [year for year in (keys.year_of(meta.key) for meta in bars) if year]
         return date(max(years) + 1, 1, 1) - timedelta(days=1) if years else None
 
     def prefetch(self, scan: Scan, until: date) -> None:
@@ -73,11 +65,11 @@ class Listing:
         few = len(scan.symbols or ()) <= PREFETCH_SYMBOLS
         if since is None or until.year - since.year >= PREFETCH_YEARS or not few:
             return
-        keys = [RELATIONS[relation] for relation in self._lists if "*" not in RELATIONS[relation]]
+        names = [RELATIONS[relation] for relation in self._lists if "*" not in RELATIONS[relation]]
         if "bars_raw" in self._lists:
             years = range(since.year, until.year + 1)
-            keys += [RELATIONS["bars_raw"].replace("*", f"{year:04}") for year in years]
-        self.prefetched |= self._prefetch(keys)
+            names += map(keys.partition, years)
+        self.prefetched |= self._prefetch(names)
 
     def require_complete(self) -> None:
         """Wait for what was asked for by name.
@@ -151,14 +143,14 @@ class Lister:
         if not metas:  # an answer that is no LIST at all reads like an empty one
             metas, again = self._pages(store, pattern)
             requests += again
-        keys = frozenset(meta.key for meta in metas)
+        listed_keys = frozenset(meta.key for meta in metas)
         with self._lock:
-            is_first, missed = pattern not in self._known, self._known.get(pattern, keys) - keys
+            is_first, missed = pattern not in self._known, self._known.get(pattern, listed_keys) - listed_keys
         metas += [meta for key in missed if (meta := self._head(store, key))]
         with self._lock:
             self._known[pattern] = frozenset(meta.key for meta in metas)
         listed = Listed(sorted(metas, key=lambda meta: meta.key), requests + len(missed))
-        for key in _neighbours(keys) if is_first else ():
+        for key in _neighbours(listed_keys) if is_first else ():
             listed.doubt(key, self._requests.submit(self._head_noted, store, key))
         return listed
 
@@ -174,11 +166,9 @@ class Lister:
             listed = obstore.list(store, folder, return_arrow=False).collect()
         except (BaseError, OSError) as problem:
             raise self._translated(problem) from None
-        fits = re.compile(re.escape(pattern).replace(r"year=\*", r"year=\d{4}").replace(r"\*", "[^/]+"))
+        fits = keys.fits(pattern)
         metas = [
-            ObjectMeta(meta["path"], bare_etag(meta["e_tag"]), meta["size"])
-            for meta in listed
-            if fits.fullmatch(meta["path"])
+            ObjectMeta(meta["path"], bare_etag(meta["e_tag"]), meta["size"]) for meta in listed if fits(meta["path"])
         ]
         return metas, max(1, -(-len(listed) // _LIST_PAGE))
 
@@ -202,20 +192,12 @@ class Lister:
         return meta
 
 
-def year_of(partition: ObjectMeta) -> int | None:
-    """Read the year that a partition's key names."""
-    match = _YEARLY.fullmatch(partition.key)
-    return int(match.group(2)) if match else None
-
-
-def _neighbours(keys: Iterable[str]) -> list[str]:
+def _neighbours(listed: Iterable[str]) -> list[str]:
     """Name the year after the last partition, and those between two that are not there."""
-    matches = [match for match in map(_YEARLY.fullmatch, keys) if match]
-    years = {int(match.group(2)) for match in matches}
+    years = {year for year in map(keys.year_of, listed) if year}
     if not years:
         return []
-    head, _, tail = matches[0].groups()
-    return [f"{head}{year:04}{tail}" for year in range(min(years), min(max(years) + 2, 10_000)) if year not in years]
+    return [keys.partition(year) for year in range(min(years), min(max(years) + 2, 10_000)) if year not in years]
 
 
 def _incomplete(key: str) -> TornRead:

@@ -12,11 +12,13 @@ needs.
         copies.files()                                            # {"bars_raw": ["/tmp/…/bars.parquet"], …}
 """
 
+import re
 import weakref
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import timedelta
 from itertools import count
+from pathlib import Path
 from threading import Lock
 from types import TracebackType
 from typing import Any
@@ -29,7 +31,6 @@ from alchemiser_duck.errors import (
     CorruptPartition,
     EmptyLake,
     MissingActions,
-    StorageRefused,
     StorageUnavailable,
 )
 from alchemiser_duck.lake import credentials
@@ -46,7 +47,9 @@ from alchemiser_duck.lake.checksums import NOT_INTACT
 from alchemiser_duck.lake.credentials import Credentials
 from alchemiser_duck.lake.forks import require_own_process
 from alchemiser_duck.lake.io_stats import Traffic
-from alchemiser_duck.lake.listing import Lister, Listing, year_of
+from alchemiser_duck.lake.keys import year_of
+from alchemiser_duck.lake.listing import Lister, Listing
+from alchemiser_duck.lake.location import S3Location, code_in, locate, storage_error
 from alchemiser_duck.lake.scan import MEBIBYTE, Projection, Scan
 from alchemiser_duck.lake.scratch import ScratchFolder, remove_abandoned
 from alchemiser_duck.settings import Settings
@@ -86,7 +89,7 @@ class ObjectMirror:
         self._copying = ThreadPoolExecutor(REQUESTS_AT_ONCE, "alchemiser-duck-copies")
         self.close = weakref.finalize(self, _close, (self._requests, self._copying), scratch)
         self._copying.submit(remove_abandoned)
-        self._lister = Lister(self._requests, lambda problem: _translated(problem, settings))
+        self._lister = Lister(self._requests, lambda problem: _translated(problem, locate(settings)))
 
     def listing(self, relations: Collection[str]) -> Listing:
         """Begin to list the objects of these relations.
@@ -98,7 +101,7 @@ class ObjectMirror:
         now = credentials.current()
         with self._lock:
             if self._store is None or now != self._credentials:
-                self._store, self._credentials = _open_store(self._settings, now), now
+                self._store, self._credentials = _open_store(locate(self._settings), now), now
             store = self._store
         lists = {name: self._requests.submit(self._lister.ask, store, name) for name in relations}
         return Listing(self._lister, lists, self.prefetch)
@@ -207,7 +210,7 @@ class ObjectMirror:
         except NotParquetError as problem:
             raise torn_by_damage(self._settings, cached.meta.key, problem) from problem
         except (BaseError, OSError) as problem:
-            raise _translated(problem, self._settings) from None
+            raise _translated(problem, locate(self._settings)) from None
 
 
 class _Plan:
@@ -306,7 +309,7 @@ def torn_by_damage(settings: Settings, key: str, problem: Exception) -> TornRead
 
 def _seen(partitions: list[ObjectMeta], scan: Scan) -> list[ObjectMeta]:
     """Select the partitions that the scan sees; one of them where it sees none, for the sake of its columns."""
-    return [meta for meta in partitions if (year := year_of(meta)) is None or scan.sees(year)] or partitions[-1:]
+    return [meta for meta in partitions if (year := year_of(meta.key)) is None or scan.sees(year)] or partitions[-1:]
 
 
 def _close(pools: Iterable[ThreadPoolExecutor], scratch: ScratchFolder) -> None:
@@ -316,30 +319,31 @@ def _close(pools: Iterable[ThreadPoolExecutor], scratch: ScratchFolder) -> None:
         scratch.remove()
 
 
-def _open_store(settings: Settings, secret: Credentials) -> S3Store:
-    by_host = settings.effective_url_style == "vhost"
-    plain = (settings.endpoint_url or "").startswith("http://")
+def _open_store(where: S3Location, secret: Credentials) -> S3Store:
     address: dict[str, Any] = {}
-    if settings.endpoint_url:
-        scheme, _, host = settings.endpoint_url.partition("://")
+    if where.endpoint:
+        scheme, _, host = where.endpoint.partition("://")
         # the one name that the environment's own AWS_ENDPOINT_URL_S3 does not overrule
-        address["aws_endpoint_url_s3"] = f"{scheme}://{settings.bucket}.{host}" if by_host else settings.endpoint_url
+        address["aws_endpoint_url_s3"] = f"{scheme}://{where.bucket}.{host}" if where.by_host else where.endpoint
     if secret.token:
         address["session_token"] = secret.token
+    trusted: dict[str, Any] = {"root_certificate": Path(where.ca_bundle).read_bytes()} if where.ca_bundle else {}
+    client: Any = {
+        **trusted,
+        "allow_http": where.is_plain,
+        "allow_invalid_certificates": where.is_plain,  # there are none to check: the system's own take 6 ms to load
+        "connect_timeout": timedelta(seconds=5),
+        "read_timeout": timedelta(seconds=60),
+        "timeout": timedelta(hours=1),  # of a whole answer: lines are slow, too
+    }
     return S3Store(
-        settings.bucket,
-        prefix=settings.prefix or None,
-        region=credentials.region(settings),
+        where.bucket,
+        prefix=where.prefix or None,
+        region=where.region,
         access_key_id=secret.key_id,
         secret_access_key=secret.secret,
-        virtual_hosted_style_request=by_host,
-        client_options={
-            "allow_http": plain,
-            "allow_invalid_certificates": plain,  # there are none to check: the system's own take 6 ms to load
-            "connect_timeout": timedelta(seconds=5),
-            "read_timeout": timedelta(seconds=60),
-            "timeout": timedelta(hours=1),  # of a whole answer: lines are slow, too
-        },
+        virtual_hosted_style_request=where.by_host,
+        client_options=client,
         retry_config={
             "max_retries": 4,
             "retry_timeout": timedelta(seconds=60),
@@ -353,20 +357,12 @@ def _open_store(settings: Settings, secret: Credentials) -> S3Store:
     )
 
 
-def _translated(problem: Exception, settings: Settings) -> AlchemiserDuckError:
-    """obstore's errors as ours; the one place for it."""
-    where = settings.lake_url + (f" at {settings.endpoint_url}" if settings.endpoint_url else "")
-    text = str(problem)
+def _translated(problem: Exception, where: S3Location) -> AlchemiserDuckError:
+    """obstore's errors as ours."""
     if isinstance(problem, OSError) and problem.errno is not None:
         return StorageUnavailable(
             f"what was fetched of {where} cannot be kept here: {problem}; free space, or set TMPDIR to another folder"
         )
-    if "NoSuchBucket" in text:
-        return StorageRefused(f"S3 knows no bucket {settings.bucket!r} ({where}): check MARKET_DATA_BUCKET")
-    for status in ("400", "401", "403"):
-        if f"status code: {status}" in text:
-            return StorageRefused(
-                f"S3 refuses to show {where} (HTTP {status}): check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, "
-                "AWS_SESSION_TOKEN and AWS_REGION, and that they may list and read the bucket"
-            )
-    return StorageUnavailable(f"S3 cannot be read: {where}: {text.splitlines()[0]}")
+    text = str(problem)
+    status = re.search(r"status code: (\d+)", text)
+    return storage_error(where, int(status.group(1)) if status else None, code_in(text), text)

@@ -21,10 +21,11 @@ from botocore.exceptions import (
     ResponseStreamingError,
 )
 
-from alchemiser_duck.errors import StorageRefused, StorageUnavailable, WriteConflict
+from alchemiser_duck.errors import StorageUnavailable, WriteConflict
 from alchemiser_duck.lake import credentials
 from alchemiser_duck.lake.checksums import CRC32, NOT_INTACT, bare_etag, checksum, is_intact, md5_etag
 from alchemiser_duck.lake.io_stats import Traffic
+from alchemiser_duck.lake.location import locate, storage_error
 from alchemiser_duck.settings import Settings
 
 WRITE_ATTEMPTS = 40
@@ -63,17 +64,19 @@ class S3Objects:
         from botocore.config import Config
 
         credentials.current()  # raises our own error where there are none
+        where = locate(self._settings)
         client = boto3.session.Session().client(
             "s3",
-            endpoint_url=self._settings.endpoint_url,
-            region_name=credentials.region(self._settings),
+            endpoint_url=where.endpoint,
+            region_name=where.region,
+            verify=where.ca_bundle,
             config=Config(
                 connect_timeout=5,
                 read_timeout=60,
                 retries={"mode": "standard", "total_max_attempts": 5},
                 request_checksum_calculation="when_required",  # other S3 servers do not know the newer ones
                 response_checksum_validation="when_required",
-                s3={"addressing_style": {"path": "path", "vhost": "virtual"}[self._settings.effective_url_style]},
+                s3={"addressing_style": "virtual" if where.by_host else "path"},
             ),
         )
         client.meta.events.register("before-send.s3", self._count_request)
@@ -211,27 +214,18 @@ class S3Objects:
 
     @contextmanager
     def _translated(self, key: str = "") -> Iterator[None]:
-        """boto3's errors as ours; the one place for it."""
-        where = self._settings.lake_url + (f" at {self._settings.endpoint_url}" if self._settings.endpoint_url else "")
+        """boto3's errors as ours."""
         try:
             yield
         except ClientError as problem:
-            code = _code(problem)
             status = problem.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-            if code == "NoSuchBucket":
-                raise StorageRefused(
-                    f"S3 knows no bucket {self._settings.bucket!r} ({where}): check MARKET_DATA_BUCKET, or create it"
-                ) from problem
-            if status in (400, 401, 403):
-                raise StorageRefused(
-                    f"S3 refuses access to {where} ({code}): check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, "
-                    "AWS_SESSION_TOKEN and AWS_REGION, and that they may read and write the bucket"
-                ) from problem
-            raise StorageUnavailable(f"S3 failed on {where} ({code}): try again") from problem
+            code = _code(problem)
+            named = "" if code.isdigit() else code
+            raise storage_error(locate(self._settings), status, named, f"{problem}: try again") from problem
         except _UnprovenAnswer as problem:
             raise StorageUnavailable(f"{self._settings.lake_url}/{key} {NOT_INTACT}") from problem
         except BotoCoreError as problem:
-            raise StorageUnavailable(f"S3 cannot be reached: {where}: {problem}") from problem
+            raise storage_error(locate(self._settings), None, "", f"{problem}") from problem
 
 
 def small_parquet(table: pa.Table, increasing: Sequence[str] = ()) -> bytes:

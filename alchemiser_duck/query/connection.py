@@ -13,8 +13,8 @@ import duckdb
 from duckdb import DuckDBPyConnection
 
 from alchemiser_duck.errors import SettingsError, StorageRefused, StorageUnavailable
-from alchemiser_duck.lake import credentials
 from alchemiser_duck.lake.credentials import Credentials
+from alchemiser_duck.lake.location import locate
 from alchemiser_duck.query.catalogue import (
     SqlFile,
     built_in_names,
@@ -138,16 +138,20 @@ def create_secret(con: DuckDBPyConnection, settings: Settings, secret: Credentia
     """Give DuckDB the keys to the lake's prefix, and to nothing else."""
     for name in ("s3_access_key_id", "s3_secret_access_key", "s3_session_token"):
         con.execute(f"set global {name} = ''")  # httpfs copies them from the environment, for any SQL to read
+    where = locate(settings)
+    if where.ca_bundle:
+        con.execute(f"set global ca_cert_file = {literal(where.ca_bundle)}")
+        con.execute("set global enable_server_cert_verification = true")
     options: dict[str, str | bool] = {
         "key_id": secret.key_id,
         "secret": secret.secret,
-        "region": credentials.region(settings),
-        "url_style": settings.effective_url_style,
+        "region": where.region,
+        "url_style": "vhost" if where.by_host else "path",
     }
     if secret.token:
         options["session_token"] = secret.token
-    if settings.endpoint_url:
-        scheme, _, host = settings.endpoint_url.partition("://")
+    if where.endpoint:
+        scheme, _, host = where.endpoint.partition("://")
         options |= {"endpoint": host, "use_ssl": scheme == "https"}
     listed = ", ".join(f"{name} {literal(value)}" for name, value in options.items())
     try:

@@ -31,7 +31,8 @@ from alchemiser_duck.errors import QueryFailed, StorageUnavailable
 from alchemiser_duck.lake import credentials
 from alchemiser_duck.lake.cached_object import TornRead
 from alchemiser_duck.lake.io_stats import Traffic
-from alchemiser_duck.lake.listing import RELATIONS, Listing
+from alchemiser_duck.lake.keys import RELATIONS
+from alchemiser_duck.lake.listing import Listing
 from alchemiser_duck.lake.mirror import Copies, ObjectMirror, torn_by_damage
 from alchemiser_duck.lake.scan import Scan
 from alchemiser_duck.query.catalogue import SqlFile, built_in_files, files_named_in, user_files
@@ -40,7 +41,7 @@ from alchemiser_duck.query.door import typed_select
 from alchemiser_duck.query.literals import Scalar, literal, literal_array
 from alchemiser_duck.query.result_cache import ResultCache
 from alchemiser_duck.query.statement import EVERYTHING, Lens, Parameters, Query
-from alchemiser_duck.query.translation import may_be_torn, storage_error
+from alchemiser_duck.query.translation import httpfs_error, may_be_torn
 from alchemiser_duck.settings import Settings
 
 if TYPE_CHECKING:
@@ -298,7 +299,7 @@ class DuckDBSession:
         try:
             yield
         except duckdb.HTTPException as problem:
-            raise TornRead(_first_line(problem), storage_error(problem, self._settings)) from problem
+            raise TornRead(_first_line(problem), httpfs_error(problem, self._settings)) from problem
         except (duckdb.Error, UnicodeDecodeError) as problem:
             if not may_be_torn(problem) or self._fails_without_bars(query):
                 raise QueryFailed(str(problem)) from problem

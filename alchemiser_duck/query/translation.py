@@ -10,7 +10,8 @@ from contextlib import contextmanager
 
 import duckdb
 
-from alchemiser_duck.errors import AlchemiserDuckError, QueryFailed, StorageRefused, StorageUnavailable
+from alchemiser_duck.errors import AlchemiserDuckError, QueryFailed
+from alchemiser_duck.lake.location import code_in, locate, storage_error
 from alchemiser_duck.settings import Settings
 
 _OF_FILES = (duckdb.IOException, duckdb.InvalidInputException, duckdb.SerializationException, duckdb.InternalException)
@@ -32,15 +33,7 @@ def translated() -> Iterator[None]:
         raise QueryFailed(str(problem)) from problem
 
 
-def storage_error(problem: Exception, settings: Settings) -> AlchemiserDuckError:
+def httpfs_error(problem: duckdb.HTTPException, settings: Settings) -> AlchemiserDuckError:
     """Translate what httpfs could not read, after it was tried again."""
-    where = settings.lake_url + (f" at {settings.endpoint_url}" if settings.endpoint_url else "")
-    status = getattr(problem, "status_code", None)
-    if status in (400, 401, 403):
-        return StorageRefused(
-            f"S3 refuses to show {where} (HTTP {status}): check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, "
-            "AWS_SESSION_TOKEN and AWS_REGION, and that they may list and read the bucket"
-        )
-    if status == 404:
-        return StorageRefused(f"S3 knows no bucket {settings.bucket!r} ({where}): check MARKET_DATA_BUCKET")
-    return StorageUnavailable(f"S3 cannot be read: {where}: {str(problem).splitlines()[0]}")
+    text = str(problem)
+    return storage_error(locate(settings), getattr(problem, "status_code", None) or None, code_in(text), text)
