@@ -18,6 +18,7 @@ from alchemiser_duck.ingest.corporate_actions import (
     FACTORS,
     Action,
     MergedActions,
+    in_schema,
     merge_actions,
     with_override,
     without_override,
@@ -151,7 +152,7 @@ class CorporateActionStore:
 
     def _decode(self, body: bytes) -> pa.Table:
         try:
-            return pq.read_table(pa.BufferReader(body)).select(ACTION_SCHEMA.names).cast(ACTION_SCHEMA)
+            return in_schema(pq.read_table(pa.BufferReader(body)))
         except (pa.ArrowException, KeyError, ValueError, OSError) as problem:
             raise CorruptPartition(
                 f"{self._settings.lake_url}/{ACTIONS} is not a table of corporate actions of ours ({problem}): it was "

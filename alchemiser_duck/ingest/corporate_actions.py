@@ -21,12 +21,15 @@ ACTION_SCHEMA = pa.schema(
         ("id", pa.string()),
         ("type", pa.string()),
         ("symbol", pa.string()),
+        ("applies_to", pa.string()),
         ("ex_date", pa.date32()),
         ("process_date", pa.date32()),
         ("cash_amount", pa.float64()),
         ("old_rate", pa.float64()),
         ("new_rate", pa.float64()),
         ("new_symbol", pa.string()),
+        ("cusip", pa.string()),
+        ("new_cusip", pa.string()),
         ("special", pa.bool_()),
         ("previous_close", pa.float64()),
         ("split_factor", pa.float64()),
@@ -36,11 +39,14 @@ ACTION_SCHEMA = pa.schema(
         ("override_reason", pa.string()),
         ("overridden_at", pa.timestamp("us", tz="UTC")),
         ("first_seen", pa.timestamp("us", tz="UTC")),
+        ("withdrawn_at", pa.timestamp("us", tz="UTC")),
         ("vendor_row", pa.string()),
     ]
 )
 """A corporate action: cash_amount USD per share (a stock dividend: new shares per share), rates in shares; factors
-multiply the prices before ex_date, and are null while they have no effect or cannot be known."""
+multiply the prices before ex_date, and are null while they have no effect or cannot be known. cusip: of the shares
+before the action; applies_to: the symbol whose stored prices the factors multiply; withdrawn_at: when the vendor's
+complete answer no longer held it."""
 
 FACTORS = ("previous_close", "split_factor", "price_factor")
 
@@ -123,8 +129,21 @@ def _action(kind: str, row: Mapping[str, Any], now: datetime) -> Action:
         "process_date": _date("process_date", row["process_date"]),
         "special": bool(row.get("special", False)),
         "first_seen": now,
+        **_cusips(row),
         "vendor_row": json.dumps(row, sort_keys=True),
         **_values(kind, row),
+    }
+
+
+def _cusips(row: Mapping[str, Any]) -> Action:
+    """Read the identity before and after; renames and reverse splits name both."""
+
+    def first(*fields: str) -> str | None:
+        return next((row[name] for name in fields if isinstance(row.get(name), str) and row[name]), None)
+
+    return {
+        "cusip": first("cusip", "old_cusip", "source_cusip", "acquiree_cusip"),
+        "new_cusip": first("new_cusip", "acquirer_cusip"),
     }
 
 
@@ -144,7 +163,7 @@ def _values(kind: str, row: Mapping[str, Any]) -> Action:
             values[ours] = _amount(theirs, value)
     if row.get("currency") not in (None, "", "USD"):
         values["cash_amount"] = None  # not in the currency of the prices: no factor, and a suspect
-    return values
+    return {**values, "applies_to": values["symbol"]}
 
 
 def _date(name: str, value: Any) -> date:
@@ -160,6 +179,20 @@ def _amount(name: str, value: Any) -> float:
     if not math.isfinite(number) or number <= 0:
         raise ValueError(f"{name} {value!r} is not above zero")
     return number
+
+
+def in_schema(stored: pa.Table) -> pa.Table:
+    """Bring a stored table to ACTION_SCHEMA; columns younger than it are filled in.
+
+    Raises:
+        KeyError, pa.ArrowException: it is not a table of corporate actions.
+    """
+    for name in ("cusip", "new_cusip", "withdrawn_at"):
+        if name not in stored.schema.names:
+            stored = stored.append_column(name, pa.nulls(len(stored), ACTION_SCHEMA.field(name).type))
+    if "applies_to" not in stored.schema.names:
+        stored = stored.append_column("applies_to", stored["symbol"])
+    return stored.select(ACTION_SCHEMA.names).cast(ACTION_SCHEMA)
 
 
 def merge_actions(stored: pa.Table | None, fetched: Iterable[Action]) -> MergedActions:

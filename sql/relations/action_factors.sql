@@ -13,7 +13,7 @@ create or replace macro action_factors(actions := 'corporate_actions') as table 
         select
             id,
             type,
-            symbol,
+            applies_to as symbol,
             ex_date,
             case
                 when type in ('forward_split', 'reverse_split', 'unit_split') then old_rate / new_rate
@@ -23,7 +23,7 @@ create or replace macro action_factors(actions := 'corporate_actions') as table 
             case when type = 'spin_off' then new_rate / old_rate end as new_shares,
             case when type = 'spin_off' then new_symbol end as spun_off,
             row_number() over (
-                partition by symbol, type, ex_date, cash_amount, old_rate, new_rate, new_symbol, special
+                partition by applies_to, type, ex_date, cash_amount, old_rate, new_rate, new_symbol, special
                 order by id
             ) as duplicate_rank
 

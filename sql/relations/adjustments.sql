@@ -14,7 +14,7 @@ create or replace view adjustments as
     effective as (
 
         select
-            symbol,
+            applies_to as symbol,
             list_reverse_sort(list(struct_pack(ex_date, id, price_factor, split_factor))) as actions
 
         from corporate_actions
@@ -23,7 +23,7 @@ create or replace view adjustments as
             -- an action before the first visible bar changes no bar
             and (getvariable('since') is null or ex_date > getvariable('since')::date)
 
-        group by symbol
+        group by applies_to
 
     ),
 

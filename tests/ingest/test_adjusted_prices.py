@@ -163,7 +163,14 @@ def test_a_bar_is_multiplied_by_every_factor_after_it(
         con.execute(file.text)
     tables = {"bars_raw": [{"symbol": "A", "date": day, "close": 1.0, "volume": 720} for day in days]}
     tables["corporate_actions"] = [
-        {"id": f"{number}", "symbol": "A", "ex_date": day, "price_factor": factor, "split_factor": factor**split}
+        {
+            "id": f"{number}",
+            "symbol": "A",
+            "applies_to": "A",
+            "ex_date": day,
+            "price_factor": factor,
+            "split_factor": factor**split,
+        }
         for number, (day, factor, split) in enumerate(actions)
     ]
     for name, table in tables.items():
