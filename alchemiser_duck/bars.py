@@ -56,7 +56,7 @@ class Bar:
     close: Decimal
     """Last regular trade, USD per share. Decimals are the shortest that give the stored double back."""
     volume: int
-    """Shares traded, extended hours included."""
+    """Shares traded, extended hours included; adjusted ones are rounded half up."""
     vwap: Decimal | None = None
     """Volume-weighted average price, where the vendor sent one."""
     trade_count: int | None = None
@@ -87,3 +87,16 @@ class QuarantinedBar:
     symbol: str
     timestamp: datetime | None
     reason: str
+    sent: str | None = None
+    """the bar as it came, as JSON"""
+
+
+@dataclass(frozen=True, slots=True)
+class AlteredBar:
+    """A bar whose stored values are not those that came, or no longer those that were stored."""
+
+    symbol: str
+    timestamp: datetime
+    reason: str
+    sent: str
+    """the values that are not stored, as JSON"""

@@ -17,7 +17,7 @@ from alchemiser_duck.panel.explanation import Explanation
 from alchemiser_duck.panel.listing import indicator_list
 from alchemiser_duck.panel.reading import PanelReader
 from alchemiser_duck.panel.request import PanelRequest, indicator_calls, require_relation, stem_of
-from alchemiser_duck.query.arguments import as_calls, as_day, as_period, as_symbols, as_timeframe
+from alchemiser_duck.query.arguments import as_calls, as_day, as_period, as_symbols, as_timeframe, one_symbol
 from alchemiser_duck.query.introspection import CompleteSession, Introspection
 from alchemiser_duck.query.literals import Scalar
 from alchemiser_duck.query.session import DuckDBSession
@@ -138,7 +138,7 @@ class CachedMarketDataAdapter:
             BadPeriod, BadParameter, UnsupportedTimeframe: the argument is not one.
             EmptyLake, StorageError: the lake cannot be read, and there is no fallback.
         """
-        timeframe, period, (ticker,) = as_timeframe(timeframe), as_period(period), _one_symbol(symbol)
+        timeframe, period, (ticker,) = as_timeframe(timeframe), as_period(period), (one_symbol(symbol),)
 
         def span(last: date) -> tuple[date | None, date]:
             return calendar.span_start(period, last), last
@@ -347,7 +347,7 @@ class CachedMarketDataAdapter:
             from alchemiser_duck.ingest.source import AlpacaSource
 
             self._source = AlpacaSource(self._settings, attempts=3)
-        return self._source.latest_quote(_one_symbol(symbol)[0])
+        return self._source.latest_quote((one_symbol(symbol),)[0])
 
     def get_mid_price(self, symbol: Any) -> Decimal:
         """Halfway between the newest bid and ask, USD per share. Raises as `get_latest_quote` does."""
@@ -419,13 +419,6 @@ class CachedMarketDataAdapter:
         failed = [f"{outcome.symbol}: {outcome.reason}" for outcome in report.outcomes if outcome.status == "failed"]
         if failed:
             raise AlpacaUnavailable(f"missing bars could not be fetched: {'; '.join(failed)}") from problem
-
-
-def _one_symbol(symbol: Any) -> tuple[str]:
-    symbols = as_symbols(symbol)
-    if symbols is None or len(symbols) != 1:
-        raise BadParameter(f"one symbol is asked for, for example 'AAPL': got {symbol!r}")
-    return (symbols[0],)
 
 
 def _range(start: Day | None, end: Day | None) -> tuple[date | None, date | None]:

@@ -3,16 +3,21 @@
 How a partition is replaced without losing another writer's bars: ingest/partitions.py.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
+from typing import Any, Literal
 
 import pyarrow as pa
 
 from alchemiser_duck.bars import require_timeframe
-from alchemiser_duck.errors import EmptyLake, UnknownSymbol
+from alchemiser_duck.errors import BadParameter, EmptyLake, UnknownSymbol
+from alchemiser_duck.exchange_calendar import new_york_date
+from alchemiser_duck.ingest.bar_overrides import BarOverride, checked_values
 from alchemiser_duck.ingest.lake_writer import LakeWriter
 from alchemiser_duck.ingest.merge import BAR_SCHEMA
 from alchemiser_duck.ingest.partitions import Partition, PartitionWrite, WriteReport
+from alchemiser_duck.query.arguments import as_day, one_symbol
 from alchemiser_duck.query.literals import literal, literal_list
 from alchemiser_duck.query.session import DuckDBSession
 from alchemiser_duck.query.statement import Lens
@@ -76,6 +81,35 @@ class MarketDataStore(LakeWriter):
         if unknown := sorted(set(symbols) - set(self.list_symbols(timeframe))):
             raise UnknownSymbol(f"no bars of {', '.join(unknown)} in {self._settings.lake_url}: nothing was removed")
         return self.bars.drop(symbols, timeframe)
+
+    def override_bar(self, symbol: Any, day: Any, values: Mapping[str, Any] | None, reason: str, now: datetime) -> None:
+        """Let a person's word about one bar as traded count, through every refresh.
+
+        Args:
+            values: fields to replace, as {"low": 65.10}; none accepts the bar as it is; None drops it.
+
+        Raises:
+            BadParameter: no such bar is stored, a field or value does not fit, or there is no reason.
+        """
+        if not reason.strip():
+            raise BadParameter("an override needs a reason: add --reason 'what the exchange says'")
+        name, session = one_symbol(symbol), as_day(day, "session")
+        kind: Literal["replace", "drop", "accept"] = "drop" if values is None else "replace" if values else "accept"
+        self.bars.override(BarOverride(name, session, kind, checked_values(values or {}), reason.strip(), now))
+        self._recompute_factors(now)
+
+    def restore_bar(self, symbol: Any, day: Any) -> None:
+        """Take an override back: the vendor's bar counts again.
+
+        Raises:
+            BadParameter: the bar is not overridden.
+        """
+        self.bars.restore(one_symbol(symbol), as_day(day, "session"))
+        self._recompute_factors(datetime.now(UTC))
+
+    def _recompute_factors(self, now: datetime) -> None:
+        """Bring the factors that are made of closes in line with the bars."""
+        self.actions.merge((), new_york_date(now), everything=True)
 
     def read_bars(
         self,

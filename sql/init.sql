@@ -54,6 +54,7 @@ set variable market_data = 'sql/empty_lake';
 
 -- one line per file, in the order of their dependencies; Python loads the same list
 .read sql/relations/bars_raw.sql
+.read sql/relations/bar_overrides.sql
 .read sql/relations/corporate_actions.sql
 .read sql/relations/corporate_action_overrides.sql
 .read sql/relations/action_factors.sql
@@ -62,11 +63,13 @@ set variable market_data = 'sql/empty_lake';
 .read sql/relations/bars.sql
 .read sql/relations/bars_split.sql
 .read sql/relations/corporate_action_suspects.sql
+.read sql/relations/sessions.sql
 .read sql/relations/bars_weekly.sql
 .read sql/relations/bars_monthly.sql
 .read sql/relations/symbols.sql
 .read sql/relations/refresh_runs.sql
-.read sql/relations/sessions.sql
+.read sql/relations/quarantined_bars.sql
+.read sql/relations/altered_bars.sql
 .read sql/relations/freshness.sql
 .read sql/relations/gaps.sql
 .read sql/relations/anomalies.sql

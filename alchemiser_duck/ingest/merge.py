@@ -13,7 +13,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alchemiser_duck.bars import QuarantinedBar
+from alchemiser_duck.bars import AlteredBar, QuarantinedBar
 from alchemiser_duck.lake.scratch import ScratchFolder, remove_abandoned
 
 BAR_SCHEMA = pa.schema(
@@ -79,6 +79,10 @@ class MergedPartition:
 
     bars: pa.Table
     changes: dict[str, Changes] = field(default_factory=dict)
+    replaced: tuple[AlteredBar, ...] = ()
+    """final bars that the vendor has restated, as they were"""
+    labels: dict[str, str] = field(default_factory=dict)
+    """metadata of the partition that changes with its bars"""
 
     @property
     def changed(self) -> bool:
@@ -97,16 +101,18 @@ select
         when not coalesce(isfinite(open) and isfinite(high) and isfinite(low) and isfinite(close), false)
             then 'a price is missing or not finite'
         when least(open, high, low, close) <= 0 then 'a price is not above zero'
-        when low > least(open, close) then 'low is above open or close'
-        when high < greatest(open, close) then 'high is below open or close'
-        when vwap is not null and not (isfinite(vwap) and vwap > 0) then 'vwap is not a price'
+        when high < low then 'high is below low'
         when volume is null or volume < 0 then 'volume is missing or negative'
-        when trade_count < 0 then 'trade_count is negative'
         when is_final is null then 'is_final is missing'
     end as reason
 
 from incoming
 """
+
+_VALUES = ", ".join(f"{name} := {name}" for name in ("open", "high", "low", "close", "vwap", "volume", "trade_count"))
+
+REPLACED_KEPT = 100_000
+"""Bars of one year that a run restates and whose values before are written down; a whole restated lake has more."""
 
 _UNSOUND = "select count(*) from judged where reason is not null"
 
@@ -223,6 +229,24 @@ order by symbol, timestamp
 """
 
 
+_REPLACED = f"""
+select
+    stored.symbol,
+    stored.timestamp,
+    'restated by the vendor',
+    to_json(struct_pack({_VALUES}))::varchar
+
+from stored
+
+semi join (from decided where change = 'restated') as restated
+    on stored.symbol = restated.symbol and stored.date = restated.date
+
+order by stored.symbol, stored.timestamp
+
+limit {REPLACED_KEPT}
+"""
+
+
 def session_dates(bars: pa.Table) -> pa.ChunkedArray:
     """Return each bar's session: the day of its timestamp in New York."""
     in_new_york = pc.cast(bars["timestamp"], pa.timestamp("us", tz="America/New_York"))
@@ -266,8 +290,9 @@ def _columns(schema: pa.Schema) -> str:
 def check_bars(incoming: pa.Table) -> CheckedBars:
     """Separate the sound bars from the others.
 
-    A bar is sound when its prices are finite and above zero, low <= open, close <= high and volume >= 0. Of two sound
-    bars of one session the one that arrived last stays; if they differ, the earlier one is reported.
+    A bar is sound when its prices are finite and above zero, low <= high and volume >= 0. Open and close may lie
+    outside low and high, as they do on thin days. Of two sound bars of one session the one that arrived last stays; if
+    they differ, the earlier one is reported.
 
     Args:
         incoming: columns of INCOMING_SCHEMA, in order of arrival.
@@ -275,7 +300,7 @@ def check_bars(incoming: pa.Table) -> CheckedBars:
     Returns:
         bars in BAR_SCHEMA, in no particular order; empty where none is sound.
     """
-    bars = incoming.select(INCOMING_SCHEMA.names).cast(INCOMING_SCHEMA)
+    bars = _without_impossible_extras(incoming.select(INCOMING_SCHEMA.names).cast(INCOMING_SCHEMA))
     bars = bars.append_column("date", session_dates(bars))
     with _connect() as con:
         con.register("incoming", bars)
@@ -288,13 +313,25 @@ def check_bars(incoming: pa.Table) -> CheckedBars:
         con.execute(_KEEP_THE_LAST)
         sound = con.sql(f"select {_columns(BAR_SCHEMA)} from settled where reason is null").to_arrow_table()
         rows = con.execute(
-            "select symbol, timestamp, reason from settled where reason is not null and reason <> 'repeated' "
-            "order by symbol, timestamp, arrival"
+            f"select symbol, timestamp, reason, to_json(struct_pack({_VALUES}))::varchar from settled "
+            "where reason is not null and reason <> 'repeated' order by symbol, timestamp, arrival"
         ).fetchall()
     return CheckedBars(
         bars=sound.cast(BAR_SCHEMA),
-        quarantined=tuple(QuarantinedBar(symbol or "?", timestamp, reason) for symbol, timestamp, reason in rows),
+        quarantined=tuple(QuarantinedBar(symbol or "?", *row) for symbol, *row in rows),
     )
+
+
+def _without_impossible_extras(bars: pa.Table) -> pa.Table:
+    """Make a vwap that is no price null, and a negative count of trades: a bar can be without them."""
+    vwap, trades = bars["vwap"], bars["trade_count"]
+    is_price = pc.and_(pc.is_finite(vwap), pc.greater(vwap, 0))
+    for name, sound in (("vwap", is_price), ("trade_count", pc.greater_equal(trades, 0))):
+        if not pc.all(sound, skip_nulls=True).as_py():
+            place = bars.schema.get_field_index(name)
+            kept = pc.if_else(sound, bars[name], pa.scalar(None, bars.schema.field(name).type))
+            bars = bars.set_column(place, bars.schema.field(name), kept)
+    return bars
 
 
 def merge_bars(stored: pa.Table | None, accepted: pa.Table) -> MergedPartition:
@@ -324,4 +361,5 @@ def merge_bars(stored: pa.Table | None, accepted: pa.Table) -> MergedPartition:
         if not any(change.any for change in changes.values()):
             return MergedPartition(stored, changes)
         bars = con.sql(f"select {_columns(BAR_SCHEMA)} from ({_MERGE})").to_arrow_table()
-    return MergedPartition(bars.cast(BAR_SCHEMA), changes)
+        replaced = con.execute(_REPLACED).fetchall() if any(change.restated for change in changes.values()) else ()
+    return MergedPartition(bars.cast(BAR_SCHEMA), changes, tuple(AlteredBar(*row) for row in replaced))

@@ -12,13 +12,24 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from alchemiser_duck.bars import QuarantinedBar
+from alchemiser_duck.bars import AlteredBar, QuarantinedBar
 from alchemiser_duck.errors import BadParameter, CorruptPartition, FeedMismatch
+from alchemiser_duck.ingest.bar_overrides import (
+    LABEL,
+    BarOverride,
+    Overrides,
+    applied,
+    decoded,
+    encoded,
+    require_sound,
+    without,
+)
 from alchemiser_duck.ingest.merge import BAR_SCHEMA, Changes, MergedPartition, by_year, check_bars, merge_bars
 from alchemiser_duck.lake import keys
 from alchemiser_duck.lake.object_store import S3Objects, StoredObject
@@ -32,7 +43,7 @@ ROW_GROUP_ROWS = 131_072
 FOOTER_BYTES = 1 << 20
 """Enough of an object's end to hold its Parquet footer."""
 
-Change = Callable[[pa.Table | None], MergedPartition | None]
+Change = Callable[[pa.Table | None, Overrides], MergedPartition | None]
 """Makes another partition of the stored one. None stands for no partition, and for no change."""
 
 
@@ -70,6 +81,8 @@ class WriteReport:
     partitions: tuple[PartitionWrite, ...]
     changes: dict[str, Changes]
     quarantined: tuple[QuarantinedBar, ...]
+    replaced: tuple[AlteredBar, ...] = ()
+    """final bars that were restated, as they were before"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,24 +115,26 @@ class BarPartitions:
                 f"not a table of bars: {problem}; its columns are {', '.join(table.column_names)}"
             ) from problem
         writes = []
+        altered: list[AlteredBar] = []
         changes: dict[str, Changes] = defaultdict(Changes)
         for year, bars in by_year(checked.bars, checked.bars["date"]):
-            write, changes_of_year = self._merge_into(Partition(timeframe, year), bars, feed, run_id)
+            write, changes_of_year, replaced = self._merge_into(Partition(timeframe, year), bars, feed, run_id)
             writes.append(write)
+            altered += replaced
             for symbol, change in changes_of_year.items():
                 changes[symbol] += change
-        return WriteReport(tuple(writes), dict(changes), checked.quarantined)
+        return WriteReport(tuple(writes), dict(changes), checked.quarantined, tuple(altered))
 
     def drop(self, symbols: list[str], timeframe: str) -> WriteReport:
         """Remove every bar of these symbols, partition by partition."""
 
-        def without(stored: pa.Table | None) -> MergedPartition | None:
+        def others_of(stored: pa.Table | None, _: Overrides) -> MergedPartition | None:
             if stored is None:
                 return None
             others = stored.filter(pc.invert(pc.is_in(stored["symbol"], pa.array(symbols, pa.string()))))
             return MergedPartition(others) if others.num_rows < stored.num_rows else None
 
-        writes = tuple(self._rewrite(partition, without, None, "drop") for partition in self.stored(timeframe))
+        writes = tuple(self._rewrite(partition, others_of, None, "drop") for partition in self.stored(timeframe))
         return WriteReport(writes, {}, ())
 
     def require_feed(self, feed: str, timeframe: str) -> None:
@@ -142,16 +157,61 @@ class BarPartitions:
 
     def _merge_into(
         self, partition: Partition, bars: pa.Table, feed: str, run_id: str
-    ) -> tuple[PartitionWrite, dict[str, Changes]]:
+    ) -> tuple[PartitionWrite, dict[str, Changes], tuple[AlteredBar, ...]]:
         changes: dict[str, Changes] = {}
+        replaced: tuple[AlteredBar, ...] = ()
 
-        def merge(stored: pa.Table | None) -> MergedPartition | None:
-            nonlocal changes
-            merged = merge_bars(stored, bars)
-            changes = merged.changes
-            return merged if merged.changed else None
+        def merge(stored: pa.Table | None, overrides: Overrides) -> MergedPartition | None:
+            nonlocal changes, replaced
+            counting, noted = applied(bars, overrides) if overrides else (bars, {})
+            merged = merge_bars(stored, counting)
+            changes, replaced = merged.changes, merged.replaced
+            if not merged.changed and noted == overrides:
+                return None
+            return replace(merged, labels={LABEL: encoded(noted)}) if noted else merged
 
-        return self._rewrite(partition, merge, feed, run_id), changes
+        return self._rewrite(partition, merge, feed, run_id), changes, replaced
+
+    def override(self, override: BarOverride) -> None:
+        """Let a person's word about one bar count, from now on through every refresh.
+
+        Raises:
+            BadParameter: no bar of that session is stored, or the bar that it makes cannot be one.
+        """
+
+        def change(stored: pa.Table | None, overrides: Overrides) -> MergedPartition:
+            before = overrides.get(override.key)
+            bars = stored if stored is not None else BAR_SCHEMA.empty_table()
+            here = pc.and_(pc.equal(bars["symbol"], override.symbol), pc.equal(bars["date"], override.session))
+            vendor = before.vendor if before else next(iter(bars.filter(here).to_pylist()), None)
+            if vendor is None:
+                raise BadParameter(
+                    f"no bar of {override.symbol} on {override.session} is stored: nothing was overridden; to see what "
+                    f"is: alchemiser-duck bars {override.symbol}"
+                )
+            noted = replace(override, vendor=vendor)
+            require_sound(noted)
+            return _with_bar(bars, noted.key, noted.bar(), {**overrides, noted.key: noted})
+
+        self._rewrite(Partition("1Day", override.session.year), change, None, "override")
+
+    def restore(self, symbol: str, day: date) -> None:
+        """Take an override back: the vendor's bar counts again.
+
+        Raises:
+            BadParameter: there is none.
+        """
+
+        def change(stored: pa.Table | None, overrides: Overrides) -> MergedPartition:
+            override = overrides.get((symbol, day))
+            if override is None or stored is None:
+                raise BadParameter(
+                    f"the bar of {symbol} on {day} is not overridden; to see what is: alchemiser-duck bars overrides"
+                )
+            others = {key: other for key, other in overrides.items() if key != override.key}
+            return _with_bar(stored, override.key, override.vendor, others)
+
+        self._rewrite(Partition("1Day", day.year), change, None, "restore")
 
     def _rewrite(self, partition: Partition, change: Change, feed: str | None, run_id: str) -> PartitionWrite:
         """Change a partition, again as often as another writer is faster."""
@@ -169,12 +229,13 @@ class BarPartitions:
             stored_feed = labels.get("feed") or self._feed_around(partition)
             self._refuse_other_feed(feed, stored_feed)
             rows = 0 if stored is None else stored.num_rows
-            after = change(stored)
+            after = change(stored, decoded(labels.get(LABEL)))
             del stored
             if after is None:
                 return PartitionWrite(partition, False, rows, attempt)
             rows = after.bars.num_rows
-            labels = {"schema_version": SCHEMA_VERSION, "run_id": run_id, "write_id": write_id}
+            kept = {LABEL: labels[LABEL]} if LABEL in labels else {}
+            labels = {**kept, **after.labels, "schema_version": SCHEMA_VERSION, "run_id": run_id, "write_id": write_id}
             labels["feed"] = self._feeds[partition.timeframe] = feed or stored_feed or self._settings.feed
             self._objects.put(partition.key, _encode(after.bars, labels), replaces=etag)
             return PartitionWrite(partition, True, rows, attempt, is_new=etag is None)
@@ -226,6 +287,16 @@ class BarPartitions:
             ) from problem
         self._feeds[partition.timeframe] = labels.get("feed", "")
         return bars, labels
+
+
+def _with_bar(
+    bars: pa.Table, key: tuple[str, date], bar: dict[str, Any] | None, overrides: Overrides
+) -> MergedPartition:
+    """Put a bar in its place, None: leave it out; and note the overrides."""
+    rows = pa.Table.from_pylist([bar] if bar else [], schema=BAR_SCHEMA)
+    merged = pa.concat_tables([without(bars, [key]), rows])
+    by_symbol = merged.sort_by([("symbol", "ascending"), ("timestamp", "ascending")])
+    return MergedPartition(by_symbol, labels={LABEL: encoded(overrides)})
 
 
 def _labels(schema: pa.Schema) -> dict[str, str]:

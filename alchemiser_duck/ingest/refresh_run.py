@@ -4,6 +4,7 @@ Years are fetched together as long as they fit in memory, and stored as soon as 
 bar is torn or lost: run it again to finish.
 """
 
+import json
 import time
 import uuid
 from collections import defaultdict
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alchemiser_duck import exchange_calendar as calendar
-from alchemiser_duck.bars import QuarantinedBar
+from alchemiser_duck.bars import AlteredBar, QuarantinedBar
 from alchemiser_duck.errors import AlpacaError, StorageError, StorageRefused
 from alchemiser_duck.ingest.corporate_actions import read_actions
 from alchemiser_duck.ingest.lake_writer import LakeWriter
@@ -25,6 +26,8 @@ from alchemiser_duck.ingest.run_reports import Mode, RefreshReport, ShortHistory
 from alchemiser_duck.ingest.source import AlpacaSource, FetchedBatch
 from alchemiser_duck.lake.io_stats import Traffic
 from alchemiser_duck.settings import Settings
+
+_NOT_SENT = frozenset({"symbol", "day", "is_final"})
 
 SPAN_ROWS = 2_500_000
 """Bars held in memory at once: years are fetched together as long as they are expected to stay below this."""
@@ -76,6 +79,7 @@ class _Tally:
     left: dict[str, str] = field(default_factory=dict)
     """symbols that a stop left undone, and why"""
     quarantined: list[QuarantinedBar] = field(default_factory=list)
+    altered: list[AlteredBar] = field(default_factory=list)
     written: list[str] = field(default_factory=list)
     unchanged: int = 0
     failures: list[str] = field(default_factory=list)
@@ -90,6 +94,7 @@ class _Tally:
         self.failed |= batch.failed
         self.rejected |= batch.rejected
         self.quarantined += batch.malformed
+        self.altered += batch.altered
         self.seen.update(pc.unique(batch.bars["symbol"]).to_pylist())
         self.fetched += batch.bars.num_rows
         self.done += len(batch.symbols)
@@ -177,16 +182,20 @@ class RefreshRun:
         return self._with_finality(pa.concat_tables(tables), first, last)
 
     def _with_finality(self, bars: pa.Table, first: date, last: date) -> pa.Table:
-        """Mark final bars, and set aside those outside the sessions asked for."""
+        """Mark final bars, and set aside those of no session that was asked for."""
         day = session_dates(bars)
-        inside = pc.fill_null(pc.and_(pc.greater_equal(day, first), pc.less_equal(day, last)), False)
+        sessions = pa.array(calendar.sessions(first, last), pa.date32())
+        inside = pc.is_in(day, sessions)
         final = pc.less_equal(day, calendar.last_final_session(self._request.now, self._delay))
         bars = bars.append_column("is_final", final)
         if pc.all(inside).as_py():
             return bars  # the daily case: no copy
-        for row in bars.filter(pc.invert(inside)).select(["symbol", "timestamp"]).to_pylist():
-            reason = f"outside the complete sessions asked for, {first} to {last}"
-            self._tally.quarantined.append(QuarantinedBar(row["symbol"], row["timestamp"], reason))
+        for row in bars.append_column("day", day).filter(pc.invert(inside)).to_pylist():
+            is_outside = row["day"] is None or not first <= row["day"] <= last
+            reason = "outside the complete sessions asked for" if is_outside else f"{row['day']} is no session"
+            sent = json.dumps({name: value for name, value in row.items() if name not in _NOT_SENT}, default=str)
+            bar = QuarantinedBar(row["symbol"], row["timestamp"], f"{reason}, {first} to {last}", sent)
+            self._tally.quarantined.append(bar)
         return bars.filter(inside)
 
     def _store_years(self, bars: pa.Table) -> None:
@@ -203,6 +212,7 @@ class RefreshRun:
                     tally.failed.setdefault(symbol, f"{year} was not stored: {problem}")
                 continue
             tally.quarantined += report.quarantined
+            tally.altered += report.replaced
             for symbol, changes in report.changes.items():
                 tally.changes[symbol] += changes
             tally.written += [write.partition.key for write in report.partitions if write.written]
@@ -257,6 +267,7 @@ class RefreshRun:
             last_session=request.last,
             outcomes=tuple(map(tally.outcome, request.symbols)),
             quarantined=tuple(tally.quarantined),
+            altered=tuple(tally.altered),
             partitions_written=tuple(tally.written),
             partitions_unchanged=tally.unchanged,
             failures=tuple(tally.failures),

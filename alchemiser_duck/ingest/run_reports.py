@@ -6,7 +6,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-from alchemiser_duck.bars import QuarantinedBar
+from alchemiser_duck.bars import AlteredBar, QuarantinedBar
 from alchemiser_duck.errors import ExitCode
 from alchemiser_duck.ingest.merge import Changes
 from alchemiser_duck.lake import keys
@@ -52,6 +52,8 @@ class RefreshReport:
     """the sessions asked for; None means that nothing was, and note says why"""
     outcomes: tuple[SymbolOutcome, ...] = ()
     quarantined: tuple[QuarantinedBar, ...] = ()
+    altered: tuple[AlteredBar, ...] = ()
+    """bars stored with a rounded volume, and the values before of those that the vendor restated"""
     partitions_written: tuple[str, ...] = ()
     partitions_unchanged: int = 0
     failures: tuple[str, ...] = ()
@@ -128,12 +130,15 @@ class RefreshReport:
             "failed": len(self.symbols_with("failed")),
             "outcomes": self.outcome_table().to_pylist(),
             "quarantined": [asdict(bar) for bar in self.quarantined],
+            "altered": [asdict(bar) for bar in self.altered],
         }
         return pa.Table.from_pylist([row], schema=RUN_SCHEMA)
 
 
 _COUNTS = [(name, pa.int64()) for name in ("added", "finalised", "restated", "unchanged")]
 _INSTANT = pa.timestamp("us", tz="UTC")
+
+_ODD_BAR = pa.struct([("symbol", pa.string()), ("timestamp", _INSTANT), ("reason", pa.string()), ("sent", pa.string())])
 
 OUTCOME_SCHEMA = pa.schema([("symbol", pa.string()), ("status", pa.string()), *_COUNTS, ("reason", pa.string())])
 
@@ -158,10 +163,8 @@ RUN_SCHEMA = pa.schema(
         ("s3_bytes_received", pa.int64()),
         ("seconds", pa.float64()),
         ("outcomes", pa.list_(pa.struct(list(OUTCOME_SCHEMA)))),
-        (
-            "quarantined",
-            pa.list_(pa.struct([("symbol", pa.string()), ("timestamp", _INSTANT), ("reason", pa.string())])),
-        ),
+        ("quarantined", pa.list_(_ODD_BAR)),
+        ("altered", pa.list_(_ODD_BAR)),
     ]
 )
 """A row of refresh_runs."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from alchemiser_duck.bars import QuarantinedBar, Quote
+from alchemiser_duck.bars import AlteredBar, QuarantinedBar, Quote
 from alchemiser_duck.errors import AlpacaUnavailable, NoQuote
 from alchemiser_duck.ingest.alpaca_client import AlpacaClient, BadRequest
 from alchemiser_duck.ingest.wire_bars import FETCHED_SCHEMA, bars_to_arrow, concatenated
@@ -53,6 +53,8 @@ class FetchedBatch:
     """symbols that could not be fetched, and why; another run may"""
     rejected: dict[str, str] = field(default_factory=dict)
     """symbols that Alpaca calls invalid, and its words"""
+    altered: tuple[AlteredBar, ...] = ()
+    """bars whose volume had fractions of shares"""
 
     @staticmethod
     def joined(symbols: Symbols, parts: Sequence["FetchedBatch"]) -> "FetchedBatch":
@@ -63,6 +65,7 @@ class FetchedBatch:
             tuple(bar for part in parts for bar in part.malformed),
             {symbol: reason for part in parts for symbol, reason in part.failed.items()},
             {symbol: reason for part in parts for symbol, reason in part.rejected.items()},
+            tuple(bar for part in parts for bar in part.altered),
         )
 
 
@@ -205,8 +208,9 @@ class AlpacaSource:
             pages = [
                 bars_to_arrow(answer.get("bars") or {}, symbols) for answer in self._client.pages("/stocks/bars", query)
             ]
-            malformed = tuple(bar for _, malformed in pages for bar in malformed)
-            return FetchedBatch(symbols, concatenated(table for table, _ in pages), malformed)
+            malformed = tuple(bar for page in pages for bar in page.malformed)
+            altered = tuple(bar for page in pages for bar in page.altered)
+            return FetchedBatch(symbols, concatenated(page.bars for page in pages), malformed, altered=altered)
         except BadRequest as problem:
             culprit, parts = _without_culprit(problem, symbols)
             rejected = FetchedBatch(culprit, concatenated(()), rejected=dict.fromkeys(culprit, str(problem)))

@@ -70,6 +70,18 @@ def as_symbols(value: Any) -> tuple[str, ...] | None:
     return tuple(dict.fromkeys(sorted(symbols) if isinstance(value, set | frozenset) else symbols))
 
 
+def one_symbol(value: Any) -> str:
+    """Return the one symbol that a value names, in Alpaca's form.
+
+    Raises:
+        BadParameter: it names none, or several.
+    """
+    symbols = as_symbols(value)
+    if symbols is None or len(symbols) != 1:
+        raise BadParameter(f"one symbol is asked for, for example 'AAPL': got {value!r}")
+    return symbols[0]
+
+
 def as_day(value: Any, name: str) -> date:
     """Return the session that a value names.
 

@@ -1,5 +1,6 @@
 """Reads bars of some symbols, and says which symbols are not stored."""
 
+import math
 from collections.abc import Callable, Sequence
 from datetime import date
 from decimal import Decimal
@@ -113,7 +114,7 @@ def bar_of(row: tuple[Any, ...]) -> Bar:
         high=Decimal(repr(high)),
         low=Decimal(repr(low)),
         close=Decimal(repr(close)),
-        volume=volume,
+        volume=math.floor(volume + 0.5),
         vwap=None if vwap is None else Decimal(repr(vwap)),
         trade_count=trade_count,
     )

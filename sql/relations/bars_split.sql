@@ -1,5 +1,5 @@
 -- bars_split: daily bars adjusted for splits and stock dividends alone.
--- grain: symbol, timestamp | units: USD per share, shares | lens: since and as_of, as in bars_raw
+-- grain: symbol, timestamp | units: USD per share, shares of today, with fractions | lens: since and as_of, as in bars_raw
 create or replace view bars_split as
 
     select
@@ -11,7 +11,7 @@ create or replace view bars_split as
         bars_raw.low * coalesce(adjustments.split_factor, 1) as low,
         bars_raw.close * coalesce(adjustments.split_factor, 1) as close,
         bars_raw.vwap * coalesce(adjustments.split_factor, 1) as vwap,
-        cast(round(bars_raw.volume / coalesce(adjustments.split_factor, 1)) as bigint) as volume,
+        bars_raw.volume / coalesce(adjustments.split_factor, 1) as volume,
         bars_raw.trade_count,
         bars_raw.is_final
 

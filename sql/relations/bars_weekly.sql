@@ -1,7 +1,7 @@
 -- bars_weekly: one bar per symbol and calendar week, made from bars; a source for every indicator.
 -- grain: symbol, week | units: USD per share, shares | date, timestamp: of the last session in it
--- is_complete: false while the week may still run: no later bar of the symbol is there, and its last session is not on
--- the week's last weekday | with the variable since set, the first week may lack its beginning
+-- is_complete: false while the week may still run: its last session, of the relation sessions, is not there, and no later
+-- bar of the symbol is | with the variable since set, the first week may lack its beginning
 create or replace view bars_weekly as
 
     with
@@ -10,14 +10,15 @@ create or replace view bars_weekly as
 
         select
             symbol,
+            date_trunc('week', date) as week,
             max(date) as date,
             max(timestamp) as timestamp,
             arg_min(open, timestamp) as open,
             max(high) as high,
             min(low) as low,
             arg_max(close, timestamp) as close,
-            sum(vwap * volume) / nullif(sum(volume), 0) as vwap,
-            cast(sum(volume) as bigint) as volume,
+            sum(vwap * volume) / nullif(sum(volume) filter (vwap is not null), 0) as vwap,
+            sum(volume) as volume,
             cast(sum(trade_count) as bigint) as trade_count,
             bool_and(is_final) as is_final
 
@@ -25,22 +26,37 @@ create or replace view bars_weekly as
 
         group by symbol, date_trunc('week', date)
 
+    ),
+
+    last_sessions as (
+
+        select
+            date_trunc('week', date) as week,
+            max(date) as last_session
+
+        from sessions
+
+        group by date_trunc('week', date)
+
     )
 
     select
-        symbol,
-        date,
-        timestamp,
-        open,
-        high,
-        low,
-        close,
-        vwap,
-        volume,
-        trade_count,
-        is_final,
-        isodow(date) >= 5 or lead(date) over (partition by symbol order by timestamp) is not null as is_complete
+        grouped.symbol,
+        grouped.date,
+        grouped.timestamp,
+        grouped.open,
+        grouped.high,
+        grouped.low,
+        grouped.close,
+        grouped.vwap,
+        grouped.volume,
+        grouped.trade_count,
+        grouped.is_final,
+        coalesce(grouped.date >= last_sessions.last_session, false)
+            or lead(grouped.date) over (partition by grouped.symbol order by grouped.timestamp) is not null as is_complete
 
-    from grouped;
+    from grouped
+
+    left join last_sessions using (week);
 
 comment on view bars_weekly is 'Bars of calendar weeks, from bars; the running week is marked.';

@@ -2,6 +2,7 @@
 -- grain: symbol, finding, first_session | first_session to last_session: the range to ask the vendor for, both included
 -- stale: sessions that should be there by now | vendor gap: sessions between two bars that no refresh has asked for since
 -- not finalised: a provisional bar older than the night after it | quarantined: a bar that was turned away lately
+-- high outlier, low outlier, out of level: as in anomalies, until `alchemiser-duck bars override` or `accept` settles them
 -- allows look-ahead: it knows later repairs
 create or replace view findings as
 
@@ -59,6 +60,21 @@ create or replace view findings as
         from (select started_at, unnest(quarantined) as bar from recent_runs)
 
         where bar.timestamp is not null
+
+    ),
+
+    off_the_mark as (
+
+        select
+            symbol,
+            date,
+            anomaly,
+            value,
+            detail
+
+        from anomalies
+
+        where anomaly in ('high outlier', 'low outlier', 'out of level')
 
     ),
 
@@ -130,13 +146,34 @@ create or replace view findings as
 
         from turned_away
 
-        where not exists (
+        where date in (select date from sessions)
+            and not exists (
                 select 1
 
                 from bars_raw
 
                 where bars_raw.symbol = turned_away.symbol
                     and bars_raw.date = turned_away.date
+            )
+
+        union all
+
+        select
+            symbol,
+            anomaly as finding,
+            date as first_session,
+            date as last_session,
+            printf('%.4g: %s', value, detail) as detail
+
+        from off_the_mark
+
+        where not exists (
+                select 1
+
+                from bar_overrides
+
+                where bar_overrides.symbol = off_the_mark.symbol
+                    and bar_overrides.date = off_the_mark.date
             )
 
     )

@@ -1,6 +1,6 @@
 -- refresh_runs: the effect of each refresh, newest first; the audit trail.
 -- grain: run_id | date: of started_at, UTC; a condition on it leaves the other days' objects unread
--- outcomes: one entry per symbol, unnest it for details
+-- outcomes: one entry per symbol, unnest it for details | quarantined, altered: as in quarantined_bars and altered_bars
 create or replace view refresh_runs as
 
     select
@@ -27,11 +27,13 @@ create or replace view refresh_runs as
         s3_bytes_received,
         seconds,
         outcomes,
-        quarantined
+        quarantined,
+        altered
 
     from read_parquet(
         coalesce(getvariable('refresh_runs'), [getvariable('market_data') || '/refresh_runs/*/*.parquet']),
         hive_partitioning = true,
+        union_by_name = true,
         hive_types = {'date': date}
     )
 

@@ -29,13 +29,10 @@ VALUES = ("timestamp", "open", "high", "low", "close", "vwap", "volume", "trade_
         ({"high": math.inf}, "missing or not finite"),
         ({"low": 0.0}, "not above zero"),
         ({"open": -1.0}, "not above zero"),
-        ({"low": 100.5}, "low is above"),
-        ({"high": 99.5}, "high is below"),
-        ({"vwap": math.nan}, "vwap"),
-        ({"vwap": 0.0}, "vwap"),
+        ({"low": 101.5}, "high is below low"),
+        ({"high": 98.5}, "high is below low"),
         ({"volume": None}, "volume"),
         ({"volume": -1}, "volume"),
-        ({"trade_count": -1}, "trade_count"),
         ({"is_final": None}, "is_final"),
     ],
 )
@@ -50,7 +47,7 @@ def test_check_quarantines_a_bar_that_breaks_the_contract_and_keeps_the_rest(
 
 
 def test_check_accepts_what_is_odd_but_sound() -> None:
-    """Zero volume, a flat bar, 1e-4, 1e6, no vwap: all happen."""
+    """Zero volume, a flat bar, 1e-4, 1e6, no vwap, an open outside of high and low: all happen."""
     rows = [
         bar_rows("ZERO", [DAY])[0] | {"volume": 0},
         bar_rows("FLAT", [DAY])[0] | {"open": 5.0, "high": 5.0, "low": 5.0, "close": 5.0},
@@ -58,9 +55,18 @@ def test_check_accepts_what_is_odd_but_sound() -> None:
         bar_rows("HUGE", [DAY])[0] | {"open": 1e6, "high": 1e6, "low": 1e6, "close": 1e6},
         bar_rows("NULL", [DAY])[0] | {"vwap": None, "trade_count": None},
     ]
+    rows += [
+        bar_rows("AAAA", [DAY])[0] | {"open": 25.05, "high": 25.04, "low": 25.04, "close": 25.04},
+        *(bar_rows(f"VW{n}", [DAY])[0] | {"vwap": vwap} for n, vwap in enumerate([0.0, -1.0, math.nan, math.inf])),
+        bar_rows("LESS", [DAY])[0] | {"trade_count": -1},
+    ]
     checked = check_bars(bar_table(rows))
-    assert sorted(checked.bars["symbol"].to_pylist()) == ["FLAT", "HUGE", "NULL", "TINY", "ZERO"]
+    assert sorted(checked.bars["symbol"].to_pylist()) == sorted(row["symbol"] for row in rows)
     assert checked.quarantined == ()
+    stored = {row["symbol"]: row for row in checked.bars.to_pylist()}
+    assert (stored["AAAA"]["open"], stored["AAAA"]["high"]) == (25.05, 25.04)
+    assert [stored[f"VW{n}"]["vwap"] for n in range(4)] == [None] * 4
+    assert stored["LESS"]["trade_count"] is None
 
 
 def test_check_keeps_the_later_of_two_bars_of_one_session_and_reports_the_earlier() -> None:
