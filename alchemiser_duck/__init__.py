@@ -8,6 +8,7 @@ from alchemiser_duck.cached_market_data_adapter import CachedMarketDataAdapter
 from alchemiser_duck.data_freshness_validator import DataFreshnessValidator, FreshnessReport
 from alchemiser_duck.errors import AlchemiserDuckError, ExitCode
 from alchemiser_duck.query.connect import attach, connect
+from alchemiser_duck.query.suspects import SuspectPricesWarning
 from alchemiser_duck.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ __all__ = [
     "Quote",
     "RefreshReport",
     "Settings",
+    "SuspectPricesWarning",
     "SymbolExtractor",
     "attach",
     "connect",

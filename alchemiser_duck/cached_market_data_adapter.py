@@ -23,6 +23,7 @@ from alchemiser_duck.query.literals import Scalar
 from alchemiser_duck.query.session import DuckDBSession
 from alchemiser_duck.query.statement import Lens, Parameters
 from alchemiser_duck.query.stored_bars import SELECTED, StoredBars, bar_of
+from alchemiser_duck.query.suspects import OnSuspect, watch
 from alchemiser_duck.query.warm_bars import WarmBars
 from alchemiser_duck.settings import Settings
 
@@ -78,6 +79,7 @@ class CachedMarketDataAdapter:
         fallback: SupportsGetBars | None = None,
         max_sessions_behind: int | None = None,
         on_missing: Literal["error", "fetch"] = "error",
+        on_suspect: OnSuspect = "warn",
         local_copies: bool = True,
         clock: Callable[[], datetime] = calendar.utc_now,
     ) -> None:
@@ -89,11 +91,15 @@ class CachedMarketDataAdapter:
                 behind than this (see DataFreshnessValidator); `sql` is not looked at. None: whatever is stored.
             on_missing: "fetch" brings a symbol that is not stored from Alpaca (see FetchRequestService) and reads
                 again; the process then needs Alpaca's keys and a bucket that it may write to.
+            on_suspect: adjusted prices on both sides of a corporate action or move that is likely to be wrong, and that
+                nobody has settled, raise SuspectPrices ("error"), warn (SuspectPricesWarning), or go unnoticed.
             local_copies: False leaves every object on S3, and DuckDB reads the ranges that it needs over httpfs.
             clock: tells the time, UTC; decides which session is the last complete one.
         """
         if on_missing not in ("error", "fetch"):
             raise BadParameter(f"on_missing {on_missing!r} is neither error nor fetch")
+        if on_suspect not in ("error", "warn", "ignore"):
+            raise BadParameter(f"on_suspect {on_suspect!r} is neither error, warn nor ignore")
         self._settings = settings or Settings.from_environment()
         self._session = DuckDBSession(self._settings, is_local=local_copies)
         self._introspection = Introspection(self._session)
@@ -103,6 +109,7 @@ class CachedMarketDataAdapter:
         self._fallback = fallback
         self._max_sessions_behind = max_sessions_behind
         self._on_missing = on_missing
+        self._on_suspect = on_suspect
         self._clock = clock
         self._as_of: date | None = None
         self._warm: WarmBars | None = None
@@ -156,6 +163,7 @@ class CachedMarketDataAdapter:
             if self._fallback is None:
                 raise
             return self._fallback.get_bars(symbol, period, timeframe)
+        self._watch((ticker,), "bars", *span(self._today()))
         return [bar_of(row) for row in rows]
 
     @_measured
@@ -183,7 +191,9 @@ class CachedMarketDataAdapter:
             raise BadParameter(f"adjustment {adjustment!r} is none of {', '.join(_RELATIONS)}")
         (first, last), tickers = _range(start, end), as_symbols(symbols)
         relation, lens = _RELATIONS[adjustment], Lens(first, self._as_of)
-        return self._ensure_current(tickers, lambda: self._stored.select("*", relation, tickers, lens, last))
+        rows = self._ensure_current(tickers, lambda: self._stored.select("*", relation, tickers, lens, last))
+        self._watch(tickers, relation, first, last)
+        return rows
 
     @_measured
     def indicator(
@@ -208,7 +218,7 @@ class CachedMarketDataAdapter:
         """
         request = self._request({name: parameters}, symbols, source, keep_names=True)
         first, last = _range(start, end)
-        return self._read_panel(request, lambda: self._panels.range_rows(request, first, last))
+        return self._read_panel(request, lambda: self._panels.range_rows(request, first, last), first, last)
 
     @_measured
     def latest(
@@ -256,7 +266,7 @@ class CachedMarketDataAdapter:
         if latest:
             return self._read_panel(request, lambda: self._panels.latest_rows(request))
         first, last = _range(start, end)
-        return self._read_panel(request, lambda: self._panels.range_rows(request, first, last))
+        return self._read_panel(request, lambda: self._panels.range_rows(request, first, last), first, last)
 
     @_measured
     def explain(
@@ -383,13 +393,21 @@ class CachedMarketDataAdapter:
         relation = require_relation(source, folder)
         return PanelRequest(calls, tuple(stems), relation, as_symbols(symbols), self._today(), self._as_of)
 
-    def _read_panel(self, request: PanelRequest, read: "Callable[[], DuckDBPyRelation]") -> "DuckDBPyRelation":
+    def _read_panel(
+        self,
+        request: PanelRequest,
+        read: "Callable[[], DuckDBPyRelation]",
+        first: date | None = None,
+        last: date | None = None,
+    ) -> "DuckDBPyRelation":
         def rows() -> "DuckDBPyRelation":
             result = read()
             self._stored.require_all(request.symbols, result, self._as_of)
             return result
 
-        return self._ensure_current(request.symbols, rows)
+        result = self._ensure_current(request.symbols, rows)
+        self._watch(request.symbols, request.source, first, last)
+        return result
 
     def _ensure_current(self, symbols: tuple[str, ...] | None, read: "Callable[[], Rows]") -> "Rows":
         """Read; fetch missing symbols first and refuse stale ones, as the adapter was told."""
@@ -410,6 +428,11 @@ class CachedMarketDataAdapter:
                 as_of=self._as_of,
             )
         return rows
+
+    def _watch(self, symbols: tuple[str, ...] | None, relation: str, first: date | None, last: date | None) -> None:
+        """Warn or stop where a suspect lies inside of what was read of adjusted prices."""
+        if relation != "bars_raw" and self._session.suspects:
+            watch(self._session.suspects, self._on_suspect, symbols, first, last or self._today())
 
     def _fetch(self, missing: tuple[str, ...], problem: Exception) -> None:
         # the one way from the read side to the write side, taken only where it was asked for

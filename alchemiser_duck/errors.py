@@ -16,6 +16,7 @@ AlchemiserDuckError
 ├── EmptyLake                  nothing is stored under the prefix yet
 ├── MissingActions             bars are stored, and nothing about corporate actions
 ├── StaleData                  bars are older than the caller can accept
+├── SuspectPrices              a corporate action that is likely to be wrong touches the prices
 ├── StorageError               S3
 │   ├── StorageUnavailable     S3 cannot be reached or does not answer properly
 │   ├── StorageRefused         S3 rejects the credentials, or the bucket does not exist
@@ -154,6 +155,12 @@ class FeedMismatch(AlchemiserDuckError):
     """Bars of one feed were about to be mixed with another's."""
 
     exit_code = ExitCode.USAGE
+
+
+class SuspectPrices(AlchemiserDuckError):
+    """A corporate action that is likely to be wrong touches the prices that are asked for."""
+
+    exit_code = ExitCode.BAD_DATA
 
 
 class AlpacaError(AlchemiserDuckError):

@@ -110,6 +110,7 @@ class MarketDataStore(LakeWriter):
     def _recompute_factors(self, now: datetime) -> None:
         """Bring the factors that are made of closes in line with the bars."""
         self.actions.merge((), new_york_date(now), everything=True)
+        self.actions.note_suspects()
 
     def read_bars(
         self,

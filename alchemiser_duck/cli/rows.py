@@ -1,5 +1,6 @@
 """What commands that show rows have in common: an adapter, the output, and what it cost."""
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,9 @@ if TYPE_CHECKING:
 def open_adapter(as_of: str | None = None) -> "CachedMarketDataAdapter":
     """Open the adapter of the environment's lake, looking from the close of a day."""
     from alchemiser_duck.cached_market_data_adapter import CachedMarketDataAdapter
+    from alchemiser_duck.cli import console
 
+    warnings.showwarning = lambda message, *_, **__: console.warning(str(message))
     adapter = CachedMarketDataAdapter()
     return adapter if as_of is None else adapter.as_of(as_of)
 

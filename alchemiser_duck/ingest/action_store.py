@@ -3,6 +3,7 @@
 One object is one atomic state: factors never belong to other actions than those beside them.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import date, datetime, timedelta
@@ -14,25 +15,33 @@ import pyarrow.parquet as pq
 
 from alchemiser_duck.errors import CorruptPartition, EmptyLake
 from alchemiser_duck.ingest.corporate_actions import (
+    ACCEPTED_MOVE,
     ACTION_SCHEMA,
     FACTORS,
+    RULE,
     Action,
+    Answer,
     MergedActions,
     in_schema,
     merge_actions,
-    with_override,
-    without_override,
 )
+from alchemiser_duck.ingest.settlement import accepted, of_a_person, with_override, without_override
 from alchemiser_duck.lake.keys import ACTIONS
-from alchemiser_duck.lake.object_store import PreconditionFailed, S3Objects, small_parquet
+from alchemiser_duck.lake.object_store import PreconditionFailed, S3Objects, StoredObject, small_parquet
 from alchemiser_duck.lake.scan import Scan
-from alchemiser_duck.query.literals import literal
 from alchemiser_duck.query.session import DuckDBSession
 from alchemiser_duck.query.statement import Lens, Query
+from alchemiser_duck.query.suspects import LABEL, Suspect, encoded
 from alchemiser_duck.settings import Settings
 
 FACTOR_RETRIES = timedelta(days=30)
 """For this long after its ex-date, runs that do not compute everything try an action without a factor again."""
+
+MOVED_AT_MOST = timedelta(days=7)
+"""One split under two days no further apart is one split, as action_factors.sql says."""
+
+SUSPECTS_KEPT = 10_000
+"""Suspects, the newest ones, that reads are warned of."""
 
 LONGEST_HALT = timedelta(days=366)
 """The close before an ex-date lies no further back: no symbol comes back from a longer halt."""
@@ -51,12 +60,15 @@ class CorporateActionStore:
         with suppress(PreconditionFailed):
             self._objects.put(ACTIONS, small_parquet(ACTION_SCHEMA.empty_table()), replaces=None)
 
-    def merge(self, fetched: Iterable[Action], today: date, *, everything: bool) -> MergedActions:
+    def merge(
+        self, fetched: Iterable[Action], today: date, *, everything: bool, answer: Answer | None = None
+    ) -> MergedActions:
         """Take in fetched actions and compute the factors that are due.
 
         It writes only what changes something.
 
         Args:
+            answer: what the fetched ones are all of, so that others are withdrawn.
             everything: compute every factor again from the stored bars, which a restated bar may have changed; else
                 only those of new and changed actions, and of recent ones that have none yet.
         """
@@ -67,8 +79,9 @@ class CorporateActionStore:
 
         def change(stored: pa.Table | None) -> pa.Table | None:
             nonlocal merged
-            merged = merge_actions(stored, actions_fetched)
-            actions = self.with_factors(merged.actions, None if everything else _due(merged, today))
+            merged = merge_actions(stored, actions_fetched, answer)
+            is_older = stored is not None and pc.any(pc.not_equal(pc.fill_null(stored["rule"], 0), RULE)).as_py()
+            actions = self.with_factors(merged.actions, None if everything or is_older else _due(merged, today))
             return None if stored is not None and actions.equals(stored) else actions
 
         self.rewrite(change)
@@ -90,8 +103,37 @@ class CorporateActionStore:
         """
         self._change(lambda stored: without_override(stored, action_id))
 
+    def accept(self, what: str, day: date | None, reason: str, now: datetime) -> None:
+        """Settle suspects: an action is right, or prices moved so on a day and no action is missing.
+
+        Args:
+            what: an action's id; or a symbol, with the day.
+
+        Raises:
+            BadParameter: there is no such action, or no reason.
+        """
+
+        def change(stored: pa.Table) -> pa.Table:
+            if day is None:
+                return accepted(stored, [what], reason, now)
+            here = pc.and_(pc.equal(stored["applies_to"], what), pc.equal(stored["ex_date"], day))
+            marked = accepted(stored, stored.filter(here)["id"].to_pylist(), reason, now)
+            return merge_actions(marked, [of_a_person(ACCEPTED_MOVE, what, day, {}, reason, now)]).actions
+
+        self._change(change)
+
+    def add(self, kind: str, symbol: str, day: date, values: Mapping[str, Any], reason: str, now: datetime) -> None:
+        """Add an action that the vendor does not have; when it sends the same, that one counts.
+
+        Raises:
+            BadParameter: the type or a value does not fit, or there is no reason.
+        """
+        action = of_a_person(kind, symbol, day, values, reason, now)
+        self._change(lambda stored: merge_actions(stored, [action]).actions)
+
     def _change(self, change: Callable[[pa.Table], pa.Table]) -> None:
         self.rewrite(lambda stored: self.with_factors(change(_or_empty(stored))))
+        self.note_suspects()
 
     def rewrite(self, change: Callable[[pa.Table | None], pa.Table | None]) -> None:
         """Replace the object by what `change` makes of it.
@@ -107,7 +149,7 @@ class CorporateActionStore:
             stored = self._objects.get(ACTIONS)
             after = change(self._decode(stored.body) if stored else None)
             if after is not None:
-                self._objects.put(ACTIONS, small_parquet(after), replaces=stored.etag if stored else None)
+                self._put(after, stored, _label(stored.body) if stored else None)
 
         self._objects.until_written(ACTIONS, step)
 
@@ -124,20 +166,30 @@ class CorporateActionStore:
             actions = actions.set_column(actions.schema.get_field_index(name), name, column)
         return actions.cast(ACTION_SCHEMA)
 
-    def count_suspects(self, merged: MergedActions, recent: date) -> int:
-        """Count suspects among merged actions and days from `recent` on."""
-        touched = merged.actions.filter(pc.is_in(merged.actions["id"], pa.array(merged.ids, pa.string())))
-        days = touched["ex_date"].to_pylist()
+    def note_suspects(self) -> list[Suspect]:
+        """Find the suspects that are likely to be wrong, and write them where every read of prices sees them."""
         try:
             rows = self._session.snapshot(
-                "select count(*) from corporate_action_suspects "
-                f"where date >= {literal(recent)} or id in (select id from merged_ids)",
-                lens=Lens(since=min([recent, *days]) - LONGEST_HALT),
-                tables={"merged_ids": pa.table({"id": pa.array(sorted(merged.ids), pa.string())})},
+                "select symbol, date, id, suspicion from corporate_action_suspects "
+                "where not is_question order by date desc, symbol, suspicion, id"
             ).fetchall()
         except EmptyLake:
-            return 0
-        return int(rows[0][0])
+            return []
+        suspects = [Suspect(*row) for row in rows]
+        label = encoded(suspects[:SUSPECTS_KEPT])
+
+        def step(_: int) -> None:
+            stored = self._objects.get(ACTIONS)
+            if stored is None or (_label(stored.body) or "[]") == label:
+                return
+            self._put(self._decode(stored.body), stored, label)
+
+        self._objects.until_written(ACTIONS, step)
+        return suspects
+
+    def _put(self, actions: pa.Table, stored: StoredObject | None, suspects: str | None) -> None:
+        labelled = actions.replace_schema_metadata({LABEL: suspects} if suspects else None)
+        self._objects.put(ACTIONS, small_parquet(labelled), replaces=stored.etag if stored else None)
 
     def _factors(self, actions: pa.Table, since: date) -> pa.Table:
         """Compute id, previous close and factors in SQL; empty without bars."""
@@ -161,15 +213,24 @@ class CorporateActionStore:
 
 
 def _due(merged: MergedActions, today: date) -> frozenset[str]:
-    """Return the ids that a quick run computes, whole days together."""
-    rows = merged.actions.select(["id", "symbol", "ex_date", "price_factor"]).to_pylist()
-    days = {
-        (row["symbol"], row["ex_date"])
+    """Return the ids that a quick run computes, with those that the same split may have been moved to."""
+    rows = merged.actions.select(["id", "applies_to", "ex_date", "price_factor"]).to_pylist()
+    days: dict[str, set[date]] = defaultdict(set)
+    for row in rows:
+        is_recent = row["price_factor"] is None and today - FACTOR_RETRIES <= row["ex_date"] <= today
+        if row["id"] in merged.ids or is_recent:
+            days[row["applies_to"]].add(row["ex_date"])
+    return frozenset(
+        row["id"]
         for row in rows
-        if row["id"] in merged.ids
-        or (row["price_factor"] is None and today - FACTOR_RETRIES <= row["ex_date"] <= today)
-    }
-    return frozenset(row["id"] for row in rows if (row["symbol"], row["ex_date"]) in days)
+        if any(abs(row["ex_date"] - day) <= MOVED_AT_MOST for day in days.get(row["applies_to"], ()))
+    )
+
+
+def _label(body: bytes) -> str | None:
+    """Return the suspects in the metadata of an actions' object."""
+    label = (pq.read_schema(pa.BufferReader(body)).metadata or {}).get(LABEL.encode())
+    return None if label is None else label.decode()
 
 
 def _or_empty(stored: pa.Table | None) -> pa.Table:

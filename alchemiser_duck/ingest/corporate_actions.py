@@ -8,13 +8,14 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import reduce
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from alchemiser_duck.bars import QuarantinedBar
-from alchemiser_duck.errors import BadParameter, did_you_mean
+from alchemiser_duck.errors import AlpacaUnavailable
 
 ACTION_SCHEMA = pa.schema(
     [
@@ -34,10 +35,16 @@ ACTION_SCHEMA = pa.schema(
         ("previous_close", pa.float64()),
         ("split_factor", pa.float64()),
         ("price_factor", pa.float64()),
+        ("status", pa.string()),
+        ("rule", pa.int32()),
+        ("is_announced", pa.bool_()),
+        ("new_close", pa.float64()),
         ("override", pa.string()),
         ("override_values", pa.string()),
         ("override_reason", pa.string()),
         ("overridden_at", pa.timestamp("us", tz="UTC")),
+        ("accepted_reason", pa.string()),
+        ("accepted_at", pa.timestamp("us", tz="UTC")),
         ("first_seen", pa.timestamp("us", tz="UTC")),
         ("withdrawn_at", pa.timestamp("us", tz="UTC")),
         ("vendor_row", pa.string()),
@@ -48,12 +55,27 @@ multiply the prices before ex_date, and are null while they have no effect or ca
 before the action; applies_to: the symbol whose stored prices the factors multiply; withdrawn_at: when the vendor's
 complete answer no longer held it."""
 
-FACTORS = ("previous_close", "split_factor", "price_factor")
+FACTORS = ("previous_close", "split_factor", "price_factor", "status", "rule")
+
+RULE = 2
+"""The version of the formulas in action_factors.sql: what an older one has made is computed again."""
+
+USER = "user-"
+"""How the ids of actions begin that a person has added."""
+
+KEPT = (
+    *("override", "override_values", "override_reason", "overridden_at"),
+    *("accepted_reason", "accepted_at", "new_close", "first_seen"),
+)
+"""What stays when the vendor sends an action again."""
+
+MASS_WITHDRAWAL = 10
+"""An answer that lacks more actions than these, and most of those known, is taken for a failure of the vendor."""
 
 _SPLIT = {"symbol": "symbol", "ex_date": "ex_date", "old_rate": "old_rate", "new_rate": "new_rate"}
 
 # per type: our column -> the vendor's field
-_FIELDS: dict[str, dict[str, str]] = {
+FIELDS: dict[str, dict[str, str]] = {
     "forward_split": _SPLIT,
     "reverse_split": _SPLIT,
     "unit_split": _SPLIT | {"symbol": "old_symbol", "ex_date": "effective_date", "new_symbol": "new_symbol"},
@@ -71,10 +93,14 @@ _FIELDS: dict[str, dict[str, str]] = {
     "partial_call": {"symbol": "symbol", "ex_date": "process_date"},
 }
 
+ACCEPTED_MOVE = "accepted_move"
+"""The type of a row that says: prices moved so on this day, and no action is missing."""
+FIELDS[ACCEPTED_MOVE] = {"symbol": "symbol", "ex_date": "ex_date"}
+
 # fields that a row may lack
 _OPTIONAL = {"stock_merger": {"new_symbol": "acquirer_symbol"}, "cash_merger": {"new_symbol": "acquirer_symbol"}}
 
-_PLURALS = {kind + "s": kind for kind in _FIELDS}
+_PLURALS = {kind + "s": kind for kind in FIELDS}
 
 Action = dict[str, Any]
 """A row of ACTION_SCHEMA."""
@@ -88,20 +114,28 @@ class MergedActions:
     added: int
     changed: int
     ids: frozenset[str]
-    """of those added or changed"""
+    """of those added, changed or withdrawn"""
+    withdrawn: int = 0
 
 
-def read_actions(lists: Mapping[str, Any], now: datetime) -> tuple[list[Action], list[QuarantinedBar]]:
-    """Read rows by plural type; malformed ones are set aside."""
+def read_actions(
+    lists: Mapping[str, Any], now: datetime, *, announced: bool = False
+) -> tuple[list[Action], list[QuarantinedBar]]:
+    """Read rows by plural type; malformed ones are set aside.
+
+    Args:
+        announced: the vendor has not completed them, so that fields may be missing.
+    """
     actions: list[Action] = []
     malformed: list[QuarantinedBar] = []
     for plural, rows in lists.items():
         for row in rows or ():
             try:
-                actions.append(_action(_PLURALS[plural], row, now))
+                actions.append(action_of(_PLURALS[plural], row, now, announced=announced))
             except (KeyError, TypeError, ValueError) as problem:
-                reason = f"corporate action in {plural}: {_reason(problem)}"
-                malformed.append(QuarantinedBar(_symbol_of(row), None, reason))
+                if not announced:
+                    reason = f"corporate action in {plural}: {reason_of(problem)}"
+                    malformed.append(QuarantinedBar(_symbol_of(row), None, reason, json.dumps(row, default=str)))
     return actions, malformed
 
 
@@ -113,11 +147,11 @@ def _symbol_of(row: Any) -> str:
     return "?"
 
 
-def _reason(problem: Exception) -> str:
+def reason_of(problem: Exception) -> str:
     return f"{problem.args[0]} is missing" if isinstance(problem, KeyError) else str(problem)
 
 
-def _action(kind: str, row: Mapping[str, Any], now: datetime) -> Action:
+def action_of(kind: str, row: Mapping[str, Any], now: datetime, *, announced: bool = False) -> Action:
     if not isinstance(row, dict):
         raise TypeError(f"not a row: {row!r}")
     if not isinstance(row["id"], str) or not row["id"]:
@@ -130,8 +164,9 @@ def _action(kind: str, row: Mapping[str, Any], now: datetime) -> Action:
         "special": bool(row.get("special", False)),
         "first_seen": now,
         **_cusips(row),
+        "is_announced": announced,
         "vendor_row": json.dumps(row, sort_keys=True),
-        **_values(kind, row),
+        **_values(kind, row, announced=announced),
     }
 
 
@@ -147,13 +182,15 @@ def _cusips(row: Mapping[str, Any]) -> Action:
     }
 
 
-def _values(kind: str, row: Mapping[str, Any]) -> Action:
-    """Read the columns that SQL computes with."""
-    fields = _FIELDS[kind] | {ours: theirs for ours, theirs in _OPTIONAL.get(kind, {}).items() if theirs in row}
+def _values(kind: str, row: Mapping[str, Any], *, announced: bool = False) -> Action:
+    """Read the columns that SQL computes with; an announced row may lack all but its symbol."""
+    fields = FIELDS[kind] | {ours: theirs for ours, theirs in _OPTIONAL.get(kind, {}).items() if theirs in row}
     values: Action = {}
     for ours, theirs in fields.items():
-        value = row[theirs]
-        if ours.endswith("_date"):
+        value = row.get(theirs) if announced and ours != "symbol" else row[theirs]
+        if announced and value is None:
+            values[ours] = _date("process_date", row["process_date"]) if ours == "ex_date" else None
+        elif ours.endswith("_date"):
             values[ours] = _date(theirs, value)
         elif ours in ("symbol", "new_symbol"):
             if not isinstance(value, str) or not value:
@@ -181,13 +218,20 @@ def _amount(name: str, value: Any) -> float:
     return number
 
 
+YOUNGER = (
+    *("cusip", "new_cusip", "withdrawn_at", "status", "rule", "is_announced", "new_close"),
+    *("accepted_reason", "accepted_at"),
+)
+"""Columns that the tables of older versions lack."""
+
+
 def in_schema(stored: pa.Table) -> pa.Table:
     """Bring a stored table to ACTION_SCHEMA; columns younger than it are filled in.
 
     Raises:
         KeyError, pa.ArrowException: it is not a table of corporate actions.
     """
-    for name in ("cusip", "new_cusip", "withdrawn_at"):
+    for name in YOUNGER:
         if name not in stored.schema.names:
             stored = stored.append_column(name, pa.nulls(len(stored), ACTION_SCHEMA.field(name).type))
     if "applies_to" not in stored.schema.names:
@@ -195,93 +239,93 @@ def in_schema(stored: pa.Table) -> pa.Table:
     return stored.select(ACTION_SCHEMA.names).cast(ACTION_SCHEMA)
 
 
-def merge_actions(stored: pa.Table | None, fetched: Iterable[Action]) -> MergedActions:
-    """Merge by id: the vendor's newest row wins, overrides and factors stay."""
+@dataclass(frozen=True)
+class Answer:
+    """What a complete answer of the vendor is the truth about."""
+
+    symbols: frozenset[str]
+    """those that were asked for and answered"""
+    first: date
+    last: date
+    """process dates, both included"""
+    ids: frozenset[str]
+    """of all rows in it, malformed ones too"""
+    with_announced: bool
+    at: datetime
+
+    def lacking(self, stored: pa.Table) -> pa.ChunkedArray:
+        """Tell which stored actions it would hold if they still stood."""
+        processed = stored["process_date"]
+        conditions = [
+            pc.invert(pc.starts_with(stored["id"], USER)),
+            pc.is_in(stored["symbol"], pa.array(self.symbols, pa.string())),
+            pc.and_(pc.greater_equal(processed, self.first), pc.less_equal(processed, self.last)),
+            pc.invert(pc.is_in(stored["id"], pa.array(self.ids, pa.string()))),
+            pc.is_null(stored["withdrawn_at"]),
+        ]
+        if not self.with_announced:
+            conditions.append(pc.invert(pc.fill_null(stored["is_announced"], False)))
+        return reduce(pc.and_, conditions)
+
+
+def merge_actions(stored: pa.Table | None, fetched: Iterable[Action], answer: Answer | None = None) -> MergedActions:
+    """Merge by id: the vendor's newest row wins, a person's word stays, what an answer lacks is withdrawn.
+
+    Args:
+        answer: what the fetched actions are all of; None: they are some, and tell nothing of others.
+
+    Raises:
+        AlpacaUnavailable: the answer lacks most of the known actions.
+    """
     stored = ACTION_SCHEMA.empty_table() if stored is None else stored
     position = {action_id: index for index, action_id in enumerate(stored["id"].to_pylist())}
-    vendor_rows = stored["vendor_row"].to_pylist()
+    vendor_rows, announced, withdrawn_at = (
+        stored[name].to_pylist() for name in ("vendor_row", "is_announced", "withdrawn_at")
+    )
     fresh: dict[str, Action] = {}
     for action in fetched:
         index = position.get(action["id"])
         if index is None:
             fresh[action["id"]] = action
-        elif vendor_rows[index] == action["vendor_row"]:
+        elif (vendor_rows[index], bool(announced[index]), withdrawn_at[index]) == (
+            action["vendor_row"], bool(action["is_announced"]), None,
+        ):  # fmt: skip
             fresh.pop(action["id"], None)
         else:
             old = stored.slice(index, 1).to_pylist()[0]
-            kept = ("override", "override_values", "override_reason", "overridden_at", "first_seen", *FACTORS)
-            fresh[action["id"]] = _with_override({**action, **{name: old[name] for name in kept}})
-    if not fresh:
+            fresh[action["id"]] = overridden({**action, **{name: old[name] for name in (*KEPT, *FACTORS)}})
+    lacking = stored.filter(answer.lacking(stored)) if answer else stored.slice(0, 0)
+    if answer:
+        _require_plausible(stored, lacking, answer)
+    withdrawn = {row["id"]: {**row, "withdrawn_at": answer.at} for row in lacking.to_pylist()} if answer else {}
+    changed = {**withdrawn, **fresh}
+    if not changed:
         return MergedActions(stored, 0, 0, frozenset())
-    ids = pa.array(sorted(fresh), pa.string())
-    others = stored.filter(pc.invert(pc.is_in(stored["id"], ids)))
+    others = stored.filter(pc.invert(pc.is_in(stored["id"], pa.array(sorted(changed), pa.string()))))
     added = len(fresh.keys() - position.keys())
-    merged = _sorted(pa.concat_tables([others, pa.Table.from_pylist(list(fresh.values()), schema=ACTION_SCHEMA)]))
-    return MergedActions(merged, added, len(fresh) - added, frozenset(fresh))
+    merged = _sorted(pa.concat_tables([others, pa.Table.from_pylist(list(changed.values()), schema=ACTION_SCHEMA)]))
+    return MergedActions(merged, added, len(fresh) - added, frozenset(changed), len(withdrawn))
+
+
+def _require_plausible(stored: pa.Table, lacking: pa.Table, answer: Answer) -> None:
+    answered = pc.sum(pc.is_in(stored["id"], pa.array(answer.ids, pa.string()))).as_py() or 0
+    if lacking.num_rows > max(MASS_WITHDRAWAL, answered):
+        raise AlpacaUnavailable(
+            f"the answer lacks {lacking.num_rows} of the known corporate actions and holds {answered}: nothing was "
+            "changed; if they were withdrawn, alchemiser-duck actions override ID --drop says so of one"
+        )
 
 
 def _sorted(actions: pa.Table) -> pa.Table:
     return actions.sort_by([("symbol", "ascending"), ("ex_date", "ascending"), ("id", "ascending")])
 
 
-def _table(rows: Iterable[Action]) -> pa.Table:
+def table_of(rows: Iterable[Action]) -> pa.Table:
     return _sorted(pa.Table.from_pylist(list(rows), schema=ACTION_SCHEMA))
 
 
-def _with_override(action: Action) -> Action:
+def overridden(action: Action) -> Action:
     """Replace the vendor's values by those of the action's override."""
     row = json.loads(action["vendor_row"])
     row |= json.loads(action["override_values"] or "{}")
     return {**action, **_values(action["type"], row)}
-
-
-def with_override(
-    stored: pa.Table, action_id: str, values: Mapping[str, Any] | None, reason: str, now: datetime
-) -> pa.Table:
-    """Override one of the actions.
-
-    Args:
-        values: the vendor's fields to replace, as `rate` or `old_rate`; None drops the action.
-
-    Raises:
-        BadParameter: there is no such action, it has no such field, or the value does not fit.
-    """
-    if not reason.strip():
-        raise BadParameter("an override needs a reason: add --reason 'what the company says'")
-    rows = {row["id"]: row for row in stored.to_pylist()}
-    action = _known(rows, action_id)
-    fields = set(_FIELDS[action["type"]].values())
-    if unknown := sorted(set(values or {}) - fields):
-        raise BadParameter(f"a {action['type']} has no {unknown[0]}; it has {', '.join(sorted(fields))}")
-    marks = {
-        "override": "drop" if values is None else "replace",
-        "override_values": None if values is None else json.dumps(dict(values), sort_keys=True),
-        "override_reason": reason.strip(),
-        "overridden_at": now,
-    }
-    try:
-        rows[action_id] = _with_override({**action, **marks})
-    except (KeyError, TypeError, ValueError) as problem:
-        raise BadParameter(f"the override does not fit: {_reason(problem)}") from problem
-    return _table(rows.values())
-
-
-def without_override(stored: pa.Table, action_id: str) -> pa.Table:
-    """Restore the vendor's word for one of the actions.
-
-    Raises:
-        BadParameter: there is no such action.
-    """
-    rows = {row["id"]: row for row in stored.to_pylist()}
-    blank = dict.fromkeys(("override", "override_values", "override_reason", "overridden_at"))
-    rows[action_id] = _with_override({**_known(rows, action_id), **blank})
-    return _table(rows.values())
-
-
-def _known(rows: Mapping[str, Action], action_id: str) -> Action:
-    if action_id not in rows:
-        raise BadParameter(
-            f"there is no corporate action {action_id!r}{did_you_mean(action_id, rows)}; to list those of a symbol: "
-            "alchemiser-duck actions list AAPL"
-        )
-    return rows[action_id]

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from alchemiser_duck import exchange_calendar as calendar
 from alchemiser_duck.bars import AlteredBar, QuarantinedBar
 from alchemiser_duck.errors import AlpacaError, StorageError, StorageRefused
-from alchemiser_duck.ingest.corporate_actions import read_actions
+from alchemiser_duck.ingest.corporate_actions import Answer, read_actions
 from alchemiser_duck.ingest.lake_writer import LakeWriter
 from alchemiser_duck.ingest.merge import INCOMING_SCHEMA, Changes, by_year, session_dates
 from alchemiser_duck.ingest.run_reports import Mode, RefreshReport, ShortHistory, SymbolOutcome
@@ -85,6 +85,7 @@ class _Tally:
     failures: list[str] = field(default_factory=list)
     actions_added: int = 0
     actions_changed: int = 0
+    actions_withdrawn: int = 0
     new_suspects: int = 0
     fetched: int = 0
     done: int = 0
@@ -225,18 +226,24 @@ class RefreshRun:
         everything = request.mode == "overnight"
         symbols = [symbol for symbol in request.symbols if symbol not in tally.rejected]
         try:
-            fetched = self._source.corporate_actions(
-                symbols, request.first - PROCESSED_EARLIER, today + PROCESSED_LATER
-            )
+            first, last = request.first - PROCESSED_EARLIER, today + PROCESSED_LATER
+            fetched = self._source.corporate_actions(symbols, first, last, with_announced=everything)
             actions, malformed = read_actions(fetched.lists, request.now)
+            announced, _ = read_actions(fetched.announced, request.now, announced=True)
             tally.quarantined += malformed
             for reason in sorted(set(fetched.failed.values())):
                 count = sum(why == reason for why in fetched.failed.values())
                 tally.failures.append(f"corporate actions of {count} symbols were not fetched: {reason}")
-            merged = store.merge(actions, today, everything=everything)
+            answered = frozenset(symbols) - fetched.failed.keys()
+            answer = Answer(answered, first, last, fetched.ids, with_announced=everything, at=request.now)
+            merged = store.merge([*announced, *actions], today, everything=everything, answer=answer)
             tally.actions_added, tally.actions_changed = merged.added, merged.changed
+            tally.actions_withdrawn = merged.withdrawn
             if everything:
-                tally.new_suspects = store.count_suspects(merged, today - SUSPECT_WINDOW)
+                tally.new_suspects = sum(
+                    suspect.id in merged.ids or suspect.session >= today - SUSPECT_WINDOW
+                    for suspect in store.note_suspects()
+                )
         except (AlpacaError, StorageError) as problem:
             tally.failures.append(f"corporate actions: {problem}")
 
@@ -275,6 +282,7 @@ class RefreshRun:
             short_history=short_history,
             actions_added=tally.actions_added,
             actions_changed=tally.actions_changed,
+            actions_withdrawn=tally.actions_withdrawn,
             new_suspects=tally.new_suspects,
         )
 

@@ -65,6 +65,8 @@ class RefreshReport:
     actions_added: int = 0
     actions_changed: int = 0
     """corporate actions that are new, and those that the vendor has changed"""
+    actions_withdrawn: int = 0
+    """those that the vendor's complete answer no longer holds"""
     new_suspects: int = 0
     """corporate_action_suspects of those actions or of the last days; counted overnight"""
     alpaca_requests: int = 0

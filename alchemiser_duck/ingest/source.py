@@ -7,7 +7,7 @@ bounded by a batch of symbols.
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -77,6 +77,14 @@ class FetchedActions:
     """plural type: rows"""
     failed: dict[str, str]
     """symbols whose actions could not be fetched, and why"""
+    announced: dict[str, list[Any]] = field(default_factory=dict)
+    """plural type: rows that the vendor has not completed"""
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """The ids of all rows, malformed ones too."""
+        lists = (*self.lists.values(), *self.announced.values())
+        return frozenset(row_id for rows in lists for row in rows if isinstance(row_id := _id(row), str))
 
     @staticmethod
     def joined(parts: Iterable["FetchedActions"]) -> "FetchedActions":
@@ -85,6 +93,8 @@ class FetchedActions:
         for part in parts:
             for kind, rows in part.lists.items():
                 actions.lists.setdefault(kind, []).extend(rows)
+            for kind, rows in part.announced.items():
+                actions.announced.setdefault(kind, []).extend(rows)
             actions.failed.update(part.failed)
         return actions
 
@@ -162,25 +172,38 @@ class AlpacaSource:
             ask_size=Decimal(str(quote.get("as", 0))),
         )
 
-    def corporate_actions(self, symbols: list[str], first: date, last: date) -> FetchedActions:
+    def corporate_actions(
+        self, symbols: list[str], first: date, last: date, *, with_announced: bool = False
+    ) -> FetchedActions:
         """Fetch all corporate actions that Alpaca processes from first to last.
 
         The dates are process dates, which for a dividend lie weeks after its ex-date.
+
+        Args:
+            with_announced: ask once more for those that Alpaca has not completed, which it hides by default.
 
         Raises:
             AlpacaRefused: the keys or the subscription are rejected.
         """
         batches = _cut(symbols, BATCH_SYMBOLS)
         with ThreadPoolExecutor(min(WORKERS, len(batches)) or 1) as pool:
-            return FetchedActions.joined(pool.map(lambda batch: self._actions_batch(batch, first, last), batches))
+            complete = FetchedActions.joined(pool.map(lambda batch: self._actions_batch(batch, first, last), batches))
+            if not with_announced:
+                return complete
+            parts = pool.map(lambda batch: self._actions_batch(batch, first, last, "all"), batches)
+            every = FetchedActions.joined(parts)  # what fails here is asked for again tomorrow
+        known = {_id(row) for rows in complete.lists.values() for row in rows}
+        announced = {kind: [row for row in rows if _id(row) not in known] for kind, rows in every.lists.items()}
+        return replace(complete, announced=announced)
 
-    def _actions_batch(self, symbols: Symbols, first: date, last: date) -> FetchedActions:
+    def _actions_batch(self, symbols: Symbols, first: date, last: date, quality: str | None = None) -> FetchedActions:
         query = {
             "symbols": ",".join(symbols),
             "start": first.isoformat(),
             "end": last.isoformat(),
             "limit": ACTION_PAGE_ROWS,
             "sort": "asc",
+            **({"data_quality": quality} if quality else {}),
         }
         try:
             pages = [
@@ -191,7 +214,10 @@ class AlpacaSource:
         except BadRequest as problem:
             culprit, parts = _without_culprit(problem, symbols)
             failed = FetchedActions({}, dict.fromkeys(culprit, str(problem)))
-            return FetchedActions.joined([failed, *(self._actions_batch(part, first, last) for part in parts)])
+            if quality and not culprit:
+                return failed  # Alpaca does not know the parameter: the complete ones are all there is
+            rest = (self._actions_batch(part, first, last, quality) for part in parts)
+            return FetchedActions.joined([failed, *rest])
         except AlpacaUnavailable as problem:
             return FetchedActions({}, dict.fromkeys(symbols, str(problem)))
 
@@ -217,6 +243,10 @@ class AlpacaSource:
             return FetchedBatch.joined(symbols, [rejected, *(self._batch(part, period) for part in parts)])
         except AlpacaUnavailable as problem:
             return FetchedBatch(symbols, concatenated(()), failed=dict.fromkeys(symbols, str(problem)))
+
+
+def _id(row: Any) -> Any:
+    return row.get("id") if isinstance(row, dict) else None
 
 
 def _cut(symbols: list[str], size: int) -> list[Symbols]:

@@ -31,7 +31,7 @@ from alchemiser_duck.errors import QueryFailed, StorageUnavailable
 from alchemiser_duck.lake import credentials
 from alchemiser_duck.lake.cached_object import TornRead
 from alchemiser_duck.lake.io_stats import Traffic
-from alchemiser_duck.lake.keys import RELATIONS
+from alchemiser_duck.lake.keys import ACTIONS, RELATIONS
 from alchemiser_duck.lake.listing import Listing
 from alchemiser_duck.lake.mirror import Copies, ObjectMirror, torn_by_damage
 from alchemiser_duck.lake.scan import Scan
@@ -41,6 +41,7 @@ from alchemiser_duck.query.door import typed_select
 from alchemiser_duck.query.literals import Scalar, literal, literal_array
 from alchemiser_duck.query.result_cache import ResultCache
 from alchemiser_duck.query.statement import EVERYTHING, Lens, Parameters, Query
+from alchemiser_duck.query.suspects import OPEN_SUSPECTS, Suspect
 from alchemiser_duck.query.translation import httpfs_error, may_be_torn
 from alchemiser_duck.settings import Settings
 
@@ -104,6 +105,9 @@ class DuckDBSession:
         self._streams: Instance | None = None
         self._credentials: Credentials | None = None
         self._results = ResultCache()
+        self._suspects_of: frozenset[tuple[str, str]] = frozenset()
+        self.suspects: tuple[Suspect, ...] = ()
+        """unsettled suspects of the corporate actions that were read last"""
         self._of_thread = local()
 
     def close(self) -> None:
@@ -282,7 +286,15 @@ class DuckDBSession:
         connection = self.connection(query.lens, names=query.names, files=files, over_s3=copies.is_remote)
         for name, rows in query.tables.items():
             connection.register(name, rows)
+        self._note_suspects(connection, copies)
         return connection
+
+    def _note_suspects(self, connection: DuckDBPyConnection, copies: Copies) -> None:
+        """Read the suspects that stand in the metadata of the actions which are read, once for each version."""
+        version = frozenset(version for version in copies.versions if version[0] == ACTIONS)
+        if version and version != self._suspects_of:
+            self.suspects = tuple(Suspect.of(row) for row in connection.execute(OPEN_SUSPECTS).fetchall())
+            self._suspects_of = version
 
     def _result(self, connection: DuckDBPyConnection, query: Query, copies: Copies) -> DuckDBPyRelation:
         """The rows of a query as the connection's table `result`."""

@@ -1,8 +1,14 @@
--- corporate_action_suspects: actions and price moves that do not fit each other; a person should look at them.
--- grain: symbol, date, suspicion | id: of the action, null where one seems to be missing
--- A stated split is compared with the move from the close before to the open of its day: more than a factor of 1.6
--- between them is suspicious. So is a move of 1.8 or more that is near a whole ratio and has no action.
--- allows look-ahead: it knows the last bar of each symbol
+-- corporate_action_suspects: actions and price moves that do not fit each other, until a person has settled them.
+-- grain: symbol, date, suspicion, id | symbol: of the stored bars | id: of the action, null where one seems to be missing
+-- is_question: prices may well have moved so; the others are likely to be wrong
+-- split ratio: what is left of the overnight move after the actions of its day is a factor of more than 1.2, or more than
+--   the move itself by 1.05: prices would be smoother without the split, or with another one
+-- missing split: no split is stated, and what is left is near 3:2, 2:1, 5:2, 3:1 … or its inverse
+-- large move: a factor of more than 1.3 is left on a day without a split: a missing dividend, or news
+-- conflict: two versions of one split or dividend stand, one counts | absurd dividend: not below the close; not applied
+-- large dividend: above 30 % of the close | announced: its day has come, and the vendor has not completed it
+-- not derived: the effect is unknown, and not applied
+-- `alchemiser-duck actions accept`, `add`, `override` settle them | allows look-ahead: it knows the bars after each action
 create or replace view corporate_action_suspects as
 
     with
@@ -21,12 +27,13 @@ create or replace view corporate_action_suspects as
 
     ),
 
-    stated as (
+    applied as (
 
         select
-            symbol,
+            applies_to as symbol,
             ex_date,
             min(id) as id,
+            arg_min(id, type in ('cash_dividend', 'spin_off')) as split_id,
             exp(sum(ln(price_factor))) as price_factor,
             bool_or(type not in ('cash_dividend', 'spin_off')) as has_split
 
@@ -34,7 +41,7 @@ create or replace view corporate_action_suspects as
 
         where price_factor is not null
 
-        group by symbol, ex_date
+        group by applies_to, ex_date
 
     ),
 
@@ -43,120 +50,201 @@ create or replace view corporate_action_suspects as
         select
             moves.symbol,
             moves.date,
-            stated.id,
-            stated.price_factor,
-            stated.has_split,
-            moves.open / moves.previous_close as move
+            applied.id,
+            applied.split_id,
+            coalesce(applied.has_split, false) as has_split,
+            coalesce(applied.price_factor, 1) as price_factor,
+            moves.open / moves.previous_close as move,
+            moves.open / moves.previous_close / coalesce(applied.price_factor, 1) as left_over
 
         from moves
 
-        left join stated
-            on moves.symbol = stated.symbol
-            and moves.date = stated.ex_date
+        left join applied
+            on moves.symbol = applied.symbol
+            and moves.date = applied.ex_date
 
         where moves.previous_close > 0
             and moves.open > 0
+            and (applied.id is not null or abs(ln(moves.open / moves.previous_close)) > ln(1.3))
 
     ),
 
-    duplicates as (
+    sized as (
 
         select
-            id,
+            *,
+            greatest(left_over, 1 / left_over) as size,
+            size >= 1.45 and abs(size / (round(2 * size) / 2) - 1) < case when size < 1.8 then 0.03 else 0.1 end
+            as is_near_a_split
+
+        from jumps
+
+    ),
+
+    stored as (
+
+        select
             symbol,
-            ex_date
+            min(date) as first_date,
+            max(date) as last_date
+
+        from bars_raw
+
+        group by symbol
+
+    ),
+
+    due as (
+
+        select
+            corporate_actions.*
 
         from corporate_actions
 
-        where override is distinct from 'drop'
+        join stored
+            on corporate_actions.applies_to = stored.symbol
+            -- an action before the first bar changes no bar
+            and corporate_actions.ex_date > stored.first_date
+            and corporate_actions.ex_date <= stored.last_date
 
-        qualify row_number() over (
-            partition by symbol, type, ex_date, cash_amount, old_rate, new_rate, new_symbol, special
-            order by id
-        ) > 1
+        where type <> 'accepted_move'
+
+    ),
+
+    suspects as (
+
+        select
+            symbol,
+            date,
+            split_id as id,
+            'split ratio' as suspicion,
+            false as is_question,
+            printf('prices moved by a factor of %.4f overnight, the actions say %.4f', move, price_factor) as detail
+
+        from sized
+
+        where has_split
+            and (
+                abs(ln(left_over)) > ln(1.2)
+                or abs(ln(left_over)) > abs(ln(move)) + ln(1.05)
+            )
+
+        union all
+
+        select
+            symbol,
+            date,
+            id,
+            'missing split' as suspicion,
+            false as is_question,
+            printf('prices moved by a factor of %.4f overnight, and no split says so', left_over) as detail
+
+        from sized
+
+        where not has_split
+            and is_near_a_split
+
+        union all
+
+        select
+            symbol,
+            date,
+            id,
+            'large move' as suspicion,
+            true as is_question,
+            printf('prices moved by a factor of %.4f overnight, and no action says why', left_over) as detail
+
+        from sized
+
+        where not has_split
+            and abs(ln(left_over)) > ln(1.3)
+            and not is_near_a_split
+
+        union all
+
+        select
+            applies_to as symbol,
+            ex_date as date,
+            id,
+            case status
+                when 'superseded' then 'conflict'
+                when 'duplicate' then 'duplicate'
+                when 'absurd' then 'absurd dividend'
+                when 'announced' then 'announced'
+                else 'not derived'
+            end as suspicion,
+            status = 'duplicate' as is_question,
+            case status
+                when 'superseded' then 'another version of it stands, which is the one that counts'
+                when 'duplicate' then 'the same action is there under another id: it is applied once'
+                when 'absurd' then printf('%.4f a share after a close of %.4f: it is not applied', cash_amount, previous_close)
+                when 'announced' then 'its day has come, and the vendor has not completed it: it is not applied'
+                else 'its effect on prices cannot be derived'
+            end as detail
+
+        from due
+
+        where status in ('superseded', 'duplicate', 'absurd', 'announced', 'unknown')
+            or (type = 'rights_distribution' and status = 'none')
+
+        union all
+
+        select
+            applies_to as symbol,
+            ex_date as date,
+            id,
+            'large dividend' as suspicion,
+            false as is_question,
+            printf('%.4f a share after a close of %.4f', cash_amount, previous_close) as detail
+
+        from due
+
+        where type = 'cash_dividend'
+            and status = 'applied'
+            and cash_amount > 0.3 * previous_close
+
+    ),
+
+    settled as (
+
+        select
+            applies_to as symbol,
+            ex_date as date,
+            id,
+            type
+
+        from corporate_actions
+
+        where accepted_reason is not null
 
     ),
 
     corporate_action_suspects as (
 
-        select
-            symbol,
-            date,
-            id,
-            'split ratio' as suspicion,
-            printf('prices moved by a factor of %.4f overnight, the actions say %.4f', move, price_factor) as detail
+        select *
 
-        from jumps
+        from suspects
 
-        where has_split
-            and abs(ln(move / price_factor)) > ln(1.6)
+        where not exists (
+                select 1
 
-        union all
+                from settled
 
-        select
-            symbol,
-            date,
-            null as id,
-            'missing split' as suspicion,
-            printf('prices moved by a factor of %.4f overnight, and no action says so', move) as detail
-
-        from jumps
-
-        where id is null
-            and greatest(move, 1 / move) >= 1.8
-            and abs(greatest(move, 1 / move) / round(greatest(move, 1 / move)) - 1) < 0.1
-
-        union all
-
-        select
-            symbol,
-            ex_date as date,
-            id,
-            'duplicate' as suspicion,
-            'the same action is there under another id: it is applied once' as detail
-
-        from duplicates
-
-        union all
-
-        select
-            symbol,
-            ex_date as date,
-            id,
-            'large dividend' as suspicion,
-            printf('%.4f a share after a close of %.4f', cash_amount, previous_close) as detail
-
-        from corporate_actions
-
-        where type = 'cash_dividend'
-            and override is distinct from 'drop'
-            and cash_amount > 0.3 * previous_close
-
-        union all
-
-        select
-            corporate_actions.symbol,
-            corporate_actions.ex_date as date,
-            corporate_actions.id,
-            case when previous_close is null then 'no bar before' else 'not derived' end as suspicion,
-            case
-                when previous_close is null then 'no bar is stored before the ex-date'
-                else 'its effect on prices cannot be derived'
-            end as detail
-
-        from corporate_actions
-
-        join (select symbol, max(date) as last_date from bars_raw group by symbol) as stored
-            on corporate_actions.symbol = stored.symbol
-            and corporate_actions.ex_date <= stored.last_date
-
-        where type in ('cash_dividend', 'spin_off', 'forward_split', 'reverse_split', 'stock_dividend', 'unit_split')
-            and override is distinct from 'drop'
-            and (previous_close is null or price_factor is null)
-            and id not in (select id from duplicates)
+                where settled.symbol = suspects.symbol
+                    and settled.date = suspects.date
+                    and (settled.id = suspects.id or settled.type = 'accepted_move')
+            )
 
     )
 
-    select * from corporate_action_suspects;
+    select
+        symbol,
+        date,
+        id,
+        suspicion,
+        detail,
+        is_question
 
-comment on view corporate_action_suspects is 'Corporate actions and overnight moves that do not fit each other.';
+    from corporate_action_suspects;
+
+comment on view corporate_action_suspects is 'Corporate actions and overnight moves that do not fit each other, unsettled.';

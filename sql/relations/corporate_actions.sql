@@ -3,6 +3,8 @@
 -- factors multiply prices before ex_date; null: no effect yet, or not known | vendor_row: the vendor's row as sent
 -- cusip: of the shares before it | applies_to: the symbol whose stored prices its factors multiply
 -- withdrawn_at: when a complete answer of the vendor's no longer held it
+-- status: what became of it, as in action_factors | is_announced: the vendor has not completed it
+-- new_close: the first close of a spun-off share that is not stored | accepted_reason: why no suspect is one
 -- override: null, 'replace' or 'drop' | lens: variable as_of hides later actions
 create or replace view corporate_actions as
 
@@ -23,10 +25,16 @@ create or replace view corporate_actions as
         previous_close,
         split_factor,
         price_factor,
+        status,
+        rule,
+        is_announced,
+        new_close,
         override,
         override_values,
         override_reason,
         overridden_at,
+        accepted_reason,
+        accepted_at,
         first_seen,
         withdrawn_at,
         vendor_row

@@ -2,6 +2,7 @@
 -- grain: symbol, finding, first_session | first_session to last_session: the range to ask the vendor for, both included
 -- stale: sessions that should be there by now | vendor gap: sessions between two bars that no refresh has asked for since
 -- not finalised: a provisional bar older than the night after it | quarantined: a bar that was turned away lately
+-- those of corporate_action_suspects, until `alchemiser-duck actions accept`, `add` or `override` settles them
 -- high outlier, low outlier, out of level: as in anomalies, until `alchemiser-duck bars override` or `accept` settles them
 -- allows look-ahead: it knows later repairs
 create or replace view findings as
@@ -75,6 +76,24 @@ create or replace view findings as
         from anomalies
 
         where anomaly in ('high outlier', 'low outlier', 'out of level')
+
+    ),
+
+    open_suspects as (
+
+        select
+            symbol,
+            date,
+            suspicion,
+            detail
+
+        from corporate_action_suspects
+
+        cross join clock
+
+        -- what may well be news is asked for ten days, what is likely to be wrong until it is settled
+        where not is_question
+            or date >= cast(moment as date) - 10
 
     ),
 
@@ -155,6 +174,17 @@ create or replace view findings as
                 where bars_raw.symbol = turned_away.symbol
                     and bars_raw.date = turned_away.date
             )
+
+        union all
+
+        select
+            symbol,
+            suspicion as finding,
+            date as first_session,
+            date as last_session,
+            detail
+
+        from open_suspects
 
         union all
 

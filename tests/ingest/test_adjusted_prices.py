@@ -196,8 +196,7 @@ def test_a_bar_is_multiplied_by_every_factor_after_it(
         assert [row[0] for row in rows] == shown
         for day, close, volume in rows:
             assert close == pytest.approx(math.prod(f for _, f, split in after[day] if split in chosen), rel=1e-12)
-            # half a share is rounded up; Python's round() would take the even number
-            assert volume == math.floor(720 / math.prod(f for _, f, split in after[day] if split) + 0.5)
+            assert volume == pytest.approx(720 / math.prod(f for _, f, split in after[day] if split), rel=1e-12)
 
 
 def test_returns_of_adjusted_closes_are_total_returns(settings: Settings) -> None:

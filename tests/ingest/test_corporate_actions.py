@@ -70,7 +70,7 @@ def test_suspects_are_named(settings: Settings) -> None:
     )  # fmt: skip
     rows = adapter.sql("select symbol, suspicion from corporate_action_suspects order by symbol").fetchall()
     assert rows == [
-        *(("MISSING", "missing split"), ("NEW", "no bar before"), ("REVERSED", "split ratio")),
+        *(("MISSING", "missing split"), ("REVERSED", "split ratio")),
         *(("RICH", "large dividend"), ("TWICE", "duplicate")),
     ]
 

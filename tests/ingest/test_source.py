@@ -169,7 +169,7 @@ def test_rows_that_are_no_bars_are_set_aside(settings: Settings, alpaca: AlpacaS
     good = alpaca.data.bars["AAPL"][days[0]]
     alpaca.data.bars["AAPL"] |= {
         days[1]: good | {"t": alpaca.data.bars["AAPL"][days[1]]["t"], "c": "12.5"},
-        days[2]: good | {"t": alpaca.data.bars["AAPL"][days[2]]["t"], "v": 10.5},
+        days[2]: good | {"t": alpaca.data.bars["AAPL"][days[2]]["t"], "v": "10"},
         days[3]: {key: value for key, value in alpaca.data.bars["AAPL"][days[3]].items() if key != "o"},
         days[4]: good | {"t": alpaca.data.bars["AAPL"][days[4]]["t"], "v": 2**70},
     }
