@@ -54,6 +54,7 @@ class PanelReader:
         def read(reading: Reading) -> "DuckDBPyRelation":
             since = self._since(request, first) if first else None
             reading.listing.prefetch(request.scan(since), request.today)
+            since = _unless_all(since, reading)
             return self._read_exact(reading, request, since, select)
 
         return self._with_plain_fallback(request, read)
@@ -86,7 +87,8 @@ class PanelReader:
         self._session.connection(names=request.names)  # loads while S3 answers
         stored = reading.listing.newest_day() or day
         since = self._since(request, min(day, stored) - LATEST_WITHIN)
-        return date(since.year, 1, 1) if since and stored < day else since  # bars end some time in that year
+        since = date(since.year, 1, 1) if since and stored < day else since  # bars end some time in that year
+        return _unless_all(since, reading)
 
     def explain(self, request: PanelRequest, first: date | None, last: date | None, *, latest: bool) -> Explanation:
         """Tell what the rows of a request take; bars are read, since the SQL in lanes depends on how many there are.
@@ -127,13 +129,14 @@ class PanelReader:
         """
         taken: set[str] = set()
         entries = []
-        for call, stem in zip(request.calls, request.stems, strict=True):
+        look_backs = self._look_backs(request)
+        for call, stem, look_back in zip(request.calls, request.stems, look_backs, strict=True):
             columns = self.value_columns(call, request.source)
             labels = {column: column if stem is None else _label(call, stem, column) for column in columns}
             if twice := sorted(taken & set(labels.values())):
                 raise BadParameter(f"two of the indicators would both be called {twice[0]}: ask for each once")
             taken |= set(labels.values())
-            entries.append(self._entry(call, labels, request.source))
+            entries.append(replace(self._entry(call, labels, request.source), look_back=look_back))
         return entries
 
     def value_columns(self, call: IndicatorCall, source: str) -> list[str]:
@@ -226,15 +229,20 @@ class PanelReader:
 
     def look_back(self, request: PanelRequest) -> int | None:
         """How many bars before a row its values depend on; None: nobody says, so all of them."""
+        look_backs = self._look_backs(request)
+        return None if None in look_backs else max(look_backs, default=0)  # type: ignore[type-var]
+
+    def _look_backs(self, request: PanelRequest) -> list[int | None]:
+        """How many bars before a row the values of each indicator depend on."""
         if request.source not in DAILY_RELATIONS:
-            return None
+            return [None] * len(request.calls)
         expressions = [(look_back_of(call.file), call.file.parameters | call.arguments) for call in request.calls]
-        if any(expression is None for expression, _ in expressions):
-            return None
+        known = [(text, arguments) for text, arguments in expressions if text is not None]
         try:
-            return max(map(int, self._introspection.evaluate(expressions)))  # type: ignore[arg-type]
+            values = iter(map(int, self._introspection.evaluate(known) if known else ()))
+            return [None if text is None else next(values) for text, _ in expressions]
         except (QueryFailed, TypeError, ValueError, OverflowError):
-            return None  # parameters out of range: the macro itself says so
+            return [None] * len(request.calls)  # parameters out of range: the macro itself says so
 
 
 @cache
@@ -245,6 +253,11 @@ def look_back_of(file: SqlFile) -> str | None:
     from alchemiser_duck.query import look_back  # sqlglot is only needed for users' own files
 
     return look_back.infer_look_back(file)
+
+
+def _unless_all(since: date | None, reading: Reading) -> date | None:
+    """Return the first day to read; None where that is the first year stored: then no symbol has more to be read."""
+    return None if since and reading.listing.begins_after(since) else since
 
 
 def _is_single(request: PanelRequest) -> bool:

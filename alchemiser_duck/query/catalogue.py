@@ -163,6 +163,8 @@ class PanelEntry:
     """of the columns, as DuckDB finds them in a user's own file"""
     source_columns: frozenset[str] | None = None
     """columns of the source; None means that a user's own file runs as it stands"""
+    look_back: int | None = None
+    """bars before a row that its values depend on; None means all, or that nobody says"""
 
 
 @cache

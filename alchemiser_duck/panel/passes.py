@@ -1,0 +1,88 @@
+"""Cut a panel's newest row into passes, each over no more of the last bars than its indicators look back.
+
+RSI(2) needs the last 54 bars, RSI(200) all of twenty years: in one pass, both would read twenty years. A pass costs a
+scan and a join of one row per symbol, so a few aggregates that could read less stay where they are.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from sqlglot import exp
+
+from alchemiser_duck.panel.fusion import NotFusible, chain
+from alchemiser_duck.query.catalogue import PanelEntry, SqlFile
+from alchemiser_duck.query.sql_trees import resolved_window
+
+PASS_COST = 4
+"""A pass over bars costs about as much as so many aggregates over them."""
+
+SHORTEST_PASS = 64
+"""Bars in the shortest pass; the next ones are twice as long each."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Indicators that are computed together over the last bars of each symbol."""
+
+    entries: tuple[PanelEntry, ...]
+    last_bars: int | None
+    """how many bars before the newest are read; None means all"""
+
+
+def passes_of(entries: Sequence[PanelEntry], source: str) -> list[Pass]:
+    """Return the passes of a panel; the first one reads all bars and so can count them."""
+    slid: dict[SqlFile, list[PanelEntry]] = {}
+    summed = []
+    for entry in entries:
+        if _slides_frames(entry.call.file, source):
+            slid.setdefault(entry.call.file, []).append(entry)
+        else:
+            summed.append(entry)
+    groups = [group for family in (summed, *slid.values()) for group in _by_look_back(family)]
+    longest = max(range(len(groups)), key=lambda number: _bars(groups[number]), default=0)
+    first = [Pass(tuple(groups[longest]), None)] if groups else []
+    others = [group for number, group in enumerate(groups) if number != longest]
+    return first + [Pass(tuple(group), None if math.isinf(_bars(group)) else int(_bars(group))) for group in others]
+
+
+def _by_look_back(entries: Sequence[PanelEntry]) -> Iterator[list[PanelEntry]]:
+    """Split off the indicators with shorter look-backs wherever that saves more than a pass."""
+    waiting = sorted(entries, key=_rounded_up, reverse=True)
+    while waiting:
+        longest = _rounded_up(waiting[0])
+        cut = next(
+            (
+                number
+                for number, entry in enumerate(waiting)
+                if (len(waiting) - number) * (1 - _rounded_up(entry) / longest) >= PASS_COST
+            ),
+            len(waiting),
+        )
+        yield waiting[:cut]
+        waiting = waiting[cut:]
+
+
+def _bars(entries: Sequence[PanelEntry]) -> float:
+    return max(math.inf if entry.look_back is None else entry.look_back for entry in entries)
+
+
+def _rounded_up(entry: PanelEntry) -> float:
+    """Round a look-back up, so that indicators which need about the same share a pass."""
+    if entry.look_back is None:
+        return math.inf
+    return float(max(SHORTEST_PASS, 1 << max(0, entry.look_back - 1).bit_length()))
+
+
+def _slides_frames(file: SqlFile, source: str) -> bool:
+    """Return whether windows remain that do not run by symbol alone: they sort every column beside them once more."""
+    try:
+        steps = chain(file, source)
+    except NotFusible:
+        return False
+    return any(
+        [part.name.lower() for part in resolved_window(window, step.select)[0]] != ["symbol"]
+        for step in steps
+        for window in step.select.find_all(exp.Window)
+        if window.find_ancestor(exp.Select) is step.select and not isinstance(window.this, exp.Identifier)
+    )
