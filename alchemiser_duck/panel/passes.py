@@ -28,10 +28,12 @@ class Pass:
     entries: tuple[PanelEntry, ...]
     last_bars: int | None
     """how many bars before the newest are read; None means all"""
+    symbols: tuple[str, ...] | None = None
+    """those that one of the indicators is asked for; None means all"""
 
 
 def passes_of(entries: Sequence[PanelEntry], source: str) -> list[Pass]:
-    """Return the passes of a panel; the first one reads all bars and so can count them."""
+    """Return the passes of a panel over a relation; together they hold each indicator once."""
     slid: dict[SqlFile, list[PanelEntry]] = {}
     summed = []
     for entry in entries:
@@ -40,10 +42,15 @@ def passes_of(entries: Sequence[PanelEntry], source: str) -> list[Pass]:
         else:
             summed.append(entry)
     groups = [group for family in (summed, *slid.values()) for group in _by_look_back(family)]
-    longest = max(range(len(groups)), key=lambda number: _bars(groups[number]), default=0)
-    first = [Pass(tuple(groups[longest]), None)] if groups else []
-    others = [group for number, group in enumerate(groups) if number != longest]
-    return first + [Pass(tuple(group), None if math.isinf(_bars(group)) else int(_bars(group))) for group in others]
+    return [_pass(group) for group in groups]
+
+
+def _pass(entries: Sequence[PanelEntry]) -> Pass:
+    look_backs = [entry.look_back for entry in entries]
+    bars = None if None in look_backs else max(filter(None, look_backs), default=0)
+    symbols = [entry.symbols for entry in entries]
+    named = None if None in symbols else tuple(sorted(frozenset().union(*filter(None, symbols))))
+    return Pass(tuple(entries), bars, named)
 
 
 def _by_look_back(entries: Sequence[PanelEntry]) -> Iterator[list[PanelEntry]]:
@@ -61,10 +68,6 @@ def _by_look_back(entries: Sequence[PanelEntry]) -> Iterator[list[PanelEntry]]:
         )
         yield waiting[:cut]
         waiting = waiting[cut:]
-
-
-def _bars(entries: Sequence[PanelEntry]) -> float:
-    return max(math.inf if entry.look_back is None else entry.look_back for entry in entries)
 
 
 def _rounded_up(entry: PanelEntry) -> float:

@@ -68,7 +68,7 @@ def newest_panel(
     for part in passes_of(entries, source):
         levels = _Levels()
         values, more = _taken_in(levels, part.entries, source, conditions, len(joins))
-        passes.append(_TakenPass(levels, values, part.last_bars))
+        passes.append(_TakenPass(levels, values, part.last_bars, part.symbols))
         joins += more
     asked = list(dict.fromkeys(symbols or ()))
     is_named = not asked or any(_SEPARATOR in name for name in asked) or any(own.levels.reads_names() for own in passes)
@@ -79,7 +79,8 @@ def newest_panel(
         steps.append(levels.newest_row(source, conditions if is_named else None))
     else:
         levels, values = _Levels(last="newest"), [value.handed_on for own in passes for value in own.values]
-        steps += _side_by_side(passes, source, conditions if is_named else None)
+        numbers = {} if is_named else {name: number for number, name in enumerate(asked, 1)}
+        steps += _side_by_side(passes, source, conditions if is_named else None, numbers)
     if not is_named:
         steps.append(f"named as (\n    select symbols_asked.name as symbol, {levels.last}.* exclude (symbol)\n"
                      f"    from {levels.last} join symbols_asked using (symbol)\n)")  # fmt: skip
@@ -96,26 +97,39 @@ class _TakenPass:
     levels: "_Levels"
     values: "list[_Value]"
     last_bars: int | None
+    symbols: Sequence[str] | None
 
 
-def _side_by_side(passes: Sequence[_TakenPass], source: str, conditions: Sequence[str] | None) -> Iterator[str]:
-    """The CTEs of several passes over the same bars, and of their newest rows beside each other."""
+def _side_by_side(
+    passes: "Sequence[_TakenPass]", source: str, conditions: Sequence[str] | None, numbers: Mapping[str, int]
+) -> Iterator[str]:
+    """The CTEs of several passes over the same bars, and of their newest rows beside each other.
+
+    Args:
+        numbers: what stands for the symbols' names in the bars; empty: their names do.
+    """
     columns = set().union(*(own.levels.sources(own.levels.wanted) for own in passes)) - set(KEYS)
     after = f"({_BARS_AFTER}) as {BARS_AFTER}"
     rows = _source_rows(source, conditions, sorted(columns), ())
     yield f"bars_counted as materialized (\n    select *, {after}\n    from ({rows})\n)"
-    for number, own in enumerate(passes):
-        within = [] if own.last_bars is None else [f"{BARS_AFTER} <= {own.last_bars}"]
-        steps = [own.levels.newest_row("bars_counted", within)]
-        values = [value for value in own.values if not value.is_joined]
-        keys = ("symbol",) if number else (*KEYS, BARS_BEFORE)
-        yield f"pass_{number} as (\n{_selected(own.levels, steps, keys, values, ())}\n)"
-    joins = "".join(
-        f"\n    join (select symbol as symbol_{number}, * exclude (symbol) from pass_{number})"
-        f" on pass_0.symbol is not distinct from symbol_{number}"
-        for number in range(1, len(passes))
+    yield (
+        f"counts as (\n    select symbol, max(timestamp) as timestamp, count(*) - 1 as {BARS_BEFORE}\n"
+        "    from bars_counted group by symbol\n)"
     )
-    yield f"newest as (\n    from pass_0{joins}\n)"
+    for number, own in enumerate(passes):
+        conditions = [] if own.last_bars is None else [f"{BARS_AFTER} <= {own.last_bars}"]
+        if own.symbols is not None:
+            named = (str(numbers[name]) if numbers else literal(name) for name in own.symbols)
+            conditions.append(f"symbol in ({', '.join(named) or 'null'})")
+        steps = [own.levels.newest_row("bars_counted", conditions)]
+        values = [value for value in own.values if not value.is_joined]
+        yield f"pass_{number} as (\n{_selected(own.levels, steps, ('symbol',), values, ())}\n)"
+    joins = "".join(
+        f"\n    left join (select symbol as symbol_{number}, * exclude (symbol) from pass_{number})"
+        f" on counts.symbol is not distinct from symbol_{number}"
+        for number in range(len(passes))
+    )
+    yield f"newest as (\n    from counts{joins}\n)"
 
 
 def column_plans(
@@ -336,7 +350,7 @@ class _Levels:
         def apart(node: exp.Expr) -> exp.Expr:
             return self.column(node) if is_windowed(node) else node
 
-        return value.transform(apart)
+        return value.transform(apart, copy=False)  # it is a copy already, and copying takes half of planning
 
     def column(self, value: exp.Expr) -> exp.Expr:
         """The column of an expression, the same one for the same expression."""

@@ -165,6 +165,8 @@ class PanelEntry:
     """columns of the source; None means that a user's own file runs as it stands"""
     look_back: int | None = None
     """bars before a row that its values depend on; None means all, or that nobody says"""
+    symbols: frozenset[str] | None = None
+    """those that it is asked for, where others of the panel are asked for more; None means all"""
 
 
 @cache
