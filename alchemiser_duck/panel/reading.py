@@ -6,7 +6,8 @@ listing, a long halt, an old delisting), that symbol is computed again from its 
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from functools import cache
@@ -20,7 +21,7 @@ from alchemiser_duck.panel.explanation import Executor, Explanation
 from alchemiser_duck.panel.request import DAILY_RELATIONS, PanelRequest
 from alchemiser_duck.query.catalogue import BARS_BEFORE, KEYS, IndicatorCall, PanelEntry, SqlFile
 from alchemiser_duck.query.introspection import Introspection
-from alchemiser_duck.query.literals import literal, literal_list, where
+from alchemiser_duck.query.literals import identifier, literal, literal_list, where
 from alchemiser_duck.query.session import DuckDBSession, Reading
 from alchemiser_duck.query.statement import Lens, Query
 from alchemiser_duck.query.stored_bars import symbol_condition
@@ -30,6 +31,12 @@ if TYPE_CHECKING:
 
 LATEST_WITHIN = timedelta(days=31)
 """Without a list of symbols, the newest rows are those of symbols that traded within this of the newest bar."""
+
+PLANS_KEPT = 32
+"""Texts of newest rows that are kept, a few dozen kilobytes each."""
+
+_NUMBER = re.compile(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|DOUBLE|FLOAT|DECIMAL\(.*\)|BOOLEAN")
+"""DuckDB's types that a double can stand for."""
 
 Select = Callable[[Sequence[str] | None, bool], str | OrderedScan]
 """From symbols (None: all) and whether `bars_before` is looked at, to the query of their rows."""
@@ -43,6 +50,8 @@ class PanelReader:
         self._introspection = introspection
         self._unfused: set[SqlFile] = set()
         """the user's own indicators that failed when they were fused: their author's text decides"""
+        self._newest: dict[Hashable, str] = {}
+        """the SQL of newest rows that was written before"""
 
     def range_rows(self, request: PanelRequest, first: date | None, last: date | None) -> "DuckDBPyRelation":
         """Read the rows from one session to another, both included, by symbol and timestamp; None means no bound."""
@@ -70,10 +79,47 @@ class PanelReader:
 
         return self._with_plain_fallback(request, read)
 
+    def latest_values(self, request: PanelRequest) -> "DuckDBPyRelation":
+        """Read the newest value of each call for the symbols that it is asked for, one row each.
+
+        Raises:
+            BadParameter: a value is no number.
+        """
+        import pyarrow as pa
+
+        newest, rows = self.latest_rows(request), []
+        for entry, symbols in zip(self.entries(request), request.symbols_of_calls or (), strict=True):
+            parameters = ", ".join(f"{name}={value}" for name, value in entry.call.arguments.items())
+            for output, label in entry.columns.items():
+                rows += [(symbol, label, entry.call.file.name, parameters, output) for symbol in sorted(symbols)]
+        for label, kind in zip(newest.columns[len(KEYS) :], map(str, newest.types[len(KEYS) :]), strict=True):
+            if not _NUMBER.fullmatch(kind):
+                raise BadParameter(f"{label} is no number but {kind}: ask for it with indicators_table")
+        names = ("symbol", "label", "indicator", "parameters", "output")
+        connection = self._session.connection()
+        connection.register("newest", newest.to_arrow_table())
+        connection.register("wanted", pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))))
+        labels = [identifier(label) for label in dict.fromkeys(row[1] for row in rows)]
+        doubles = ", ".join(f"{label}::double as {label}" for label in labels)
+        connection.execute(
+            "create temporary table result as select symbol, timestamp, indicator, parameters, output, value "
+            f"from (select symbol, timestamp, {doubles} from newest) "
+            f"unpivot include nulls (value for label in ({', '.join(labels)})) join wanted using (symbol, label) "
+            "order by symbol, indicator, parameters, output"
+        )
+        return connection.table("result")
+
     def _latest_query(self, request: PanelRequest, symbols: Sequence[str] | None) -> str:
         from alchemiser_duck.panel.plan import newest_panel  # sqlglot takes 0.1 s to import
 
-        newest = newest_panel(self.entries(request), request.source, symbol_condition(symbols), symbols)
+        entries, names = self.entries(request), None if symbols is None else tuple(symbols)
+        # a strategy asks the same again and again, and 133 columns take 0.3 s to plan
+        key = (request.source, names, *(entry.key for entry in entries))
+        if key not in self._newest:
+            if len(self._newest) >= PLANS_KEPT:
+                self._newest.clear()
+            self._newest[key] = newest_panel(entries, request.source, symbol_condition(symbols), symbols)
+        newest = self._newest[key]
         if request.symbols is not None:
             return f"from ({newest}) order by symbol"
         seen = f"select *, max(timestamp) over () as newest_seen from ({newest})"
@@ -130,13 +176,14 @@ class PanelReader:
         taken: set[str] = set()
         entries = []
         look_backs = self._look_backs(request)
-        for call, stem, look_back in zip(request.calls, request.stems, look_backs, strict=True):
+        symbols = request.symbols_of_calls or [None] * len(request.calls)
+        for call, stem, look_back, asked in zip(request.calls, request.stems, look_backs, symbols, strict=True):
             columns = self.value_columns(call, request.source)
             labels = {column: column if stem is None else _label(call, stem, column) for column in columns}
             if twice := sorted(taken & set(labels.values())):
                 raise BadParameter(f"two of the indicators would both be called {twice[0]}: ask for each once")
             taken |= set(labels.values())
-            entries.append(replace(self._entry(call, labels, request.source), look_back=look_back))
+            entries.append(replace(self._entry(call, labels, request.source), look_back=look_back, symbols=asked))
         return entries
 
     def value_columns(self, call: IndicatorCall, source: str) -> list[str]:

@@ -5,7 +5,7 @@
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -167,6 +167,12 @@ class PanelEntry:
     """bars before a row that its values depend on; None means all, or that nobody says"""
     symbols: frozenset[str] | None = None
     """those that it is asked for, where others of the panel are asked for more; None means all"""
+
+    @property
+    def key(self) -> Hashable:
+        """All that a query of the entry depends on."""
+        fields = (self.call.arguments, self.columns, self.types)
+        return (self.call.file, self.source_columns, self.look_back, self.symbols, *(tuple(f.items()) for f in fields))
 
 
 @cache
