@@ -5,13 +5,13 @@ scan and a join of one row per symbol, so a few aggregates that could read less 
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlglot import exp
 
 from alchemiser_duck.panel.fusion import NotFusible, chain
-from alchemiser_duck.query.catalogue import PanelEntry, SqlFile
+from alchemiser_duck.query.catalogue import DEEP_FALL, STILL_BARS, UNSETTLED, PanelEntry, SqlFile
 from alchemiser_duck.query.sql_trees import resolved_window
 
 PASS_COST = 4
@@ -48,9 +48,32 @@ def passes_of(entries: Sequence[PanelEntry], source: str) -> list[Pass]:
 def _pass(entries: Sequence[PanelEntry]) -> Pass:
     look_backs = [entry.look_back for entry in entries]
     bars = None if None in look_backs else max(filter(None, look_backs), default=0)
+    if bars is not None and any(entry.remembers for entry in entries):
+        bars += STILL_BARS
     symbols = [entry.symbols for entry in entries]
     named = None if None in symbols else tuple(sorted(frozenset().union(*filter(None, symbols))))
     return Pass(tuple(entries), bars, named)
+
+
+def bars_before(prices: Mapping[str, str], rows_after: str) -> str:
+    """Write the aggregate of a symbol's bars before its newest, UNSETTLED where a look-back is not enough.
+
+    Nothing moved for longer than STILL_BARS: an average of moves is then made of those before. Or prices fell so deep
+    that what a look-back leaves out is not small beside today's.
+
+    Args:
+        prices: a price that is read: the column with the one before it.
+        rows_after: the column with how many bars of the symbol come after.
+    """
+    count = "count(*) - 1"
+    if not prices:
+        return count
+    stood = [
+        f"coalesce(min({rows_after}) filter ({price} is distinct from {before}), count(*)) > {STILL_BARS}"
+        for price, before in prices.items()
+    ]
+    fell = [f"max({price}) > {DEEP_FALL} * first({price}) filter ({rows_after} = 0)" for price in prices]
+    return f"case when {' or '.join([*stood, *fell])} then {UNSETTLED} else {count} end"
 
 
 def _by_look_back(entries: Sequence[PanelEntry]) -> Iterator[list[PanelEntry]]:

@@ -20,7 +20,7 @@ from alchemiser_duck.panel.lanes import NotInLanes, WindowLanes
 from alchemiser_duck.panel.levels import Column, ctes
 from alchemiser_duck.panel.newest import at_last_row
 from alchemiser_duck.panel.nullability import Nullability
-from alchemiser_duck.panel.passes import passes_of
+from alchemiser_duck.panel.passes import bars_before, passes_of
 from alchemiser_duck.query.catalogue import BARS_BEFORE, KEYS, PanelEntry
 from alchemiser_duck.query.literals import identifier, literal, where
 from alchemiser_duck.query.sql_trees import is_windowed, resolved_window
@@ -32,6 +32,8 @@ _BARS_AFTER = """
 
 BARS_AFTER = "bars_after"
 """The column with how many bars of its symbol come after a bar, where several passes share it."""
+
+PRICES = frozenset({"close", "high", "low"})
 
 _SEPARATOR = "\x1f"
 _ASKED = """symbols_asked as (
@@ -59,6 +61,7 @@ def newest_panel(
     """The SELECT of each symbol's last row of `panel`; after timestamp comes `bars_before`, the bars before it.
 
     No frame is slid where an aggregate gives the same value, and a pass reads no more than the last bars that it needs.
+    Where those do not decide a value, `bars_before` is UNSETTLED; of entries without a look-back all bars are read.
 
     Args:
         symbols: those that the conditions let through; None: they are not known.
@@ -70,17 +73,18 @@ def newest_panel(
         values, more = _taken_in(levels, part.entries, source, conditions, len(joins))
         passes.append(_TakenPass(levels, values, part.last_bars, part.symbols))
         joins += more
+    settles = any(entry.remembers and entry.look_back is not None for entry in entries)
     asked = list(dict.fromkeys(symbols or ()))
     is_named = not asked or any(_SEPARATOR in name for name in asked) or any(own.levels.reads_names() for own in passes)
     names = literal(_SEPARATOR.join(asked))
     steps = [] if is_named else [_ASKED.format(names=names, separator=literal(_SEPARATOR))]
     if len(passes) == 1:
         levels, values = passes[0].levels, passes[0].values
-        steps.append(levels.newest_row(source, conditions if is_named else None))
+        steps.append(levels.newest_row(source, conditions if is_named else None, settles=settles))
     else:
         levels, values = _Levels(last="newest"), [value.handed_on for own in passes for value in own.values]
         numbers = {} if is_named else {name: number for number, name in enumerate(asked, 1)}
-        steps += _side_by_side(passes, source, conditions if is_named else None, numbers)
+        steps += _side_by_side(passes, source, conditions if is_named else None, numbers, settles=settles)
     if not is_named:
         steps.append(f"named as (\n    select symbols_asked.name as symbol, {levels.last}.* exclude (symbol)\n"
                      f"    from {levels.last} join symbols_asked using (symbol)\n)")  # fmt: skip
@@ -101,7 +105,12 @@ class _TakenPass:
 
 
 def _side_by_side(
-    passes: "Sequence[_TakenPass]", source: str, conditions: Sequence[str] | None, numbers: Mapping[str, int]
+    passes: "Sequence[_TakenPass]",
+    source: str,
+    conditions: Sequence[str] | None,
+    numbers: Mapping[str, int],
+    *,
+    settles: bool,
 ) -> Iterator[str]:
     """The CTEs of several passes over the same bars, and of their newest rows beside each other.
 
@@ -109,12 +118,14 @@ def _side_by_side(
         numbers: what stands for the symbols' names in the bars; empty: their names do.
     """
     columns = set().union(*(own.levels.sources(own.levels.wanted) for own in passes)) - set(KEYS)
-    after = f"({_BARS_AFTER}) as {BARS_AFTER}"
+    prices = {name: f"{name}_before" for name in sorted(columns & PRICES)} if settles else {}
+    counted = [f"({_BARS_AFTER}) as {BARS_AFTER}"]
+    counted += [f"{_before(price)} as {before}" for price, before in prices.items()]
     rows = _source_rows(source, conditions, sorted(columns), ())
-    yield f"bars_counted as materialized (\n    select *, {after}\n    from ({rows})\n)"
+    yield f"bars_counted as materialized (\n    select *, {', '.join(counted)}\n    from ({rows})\n)"
     yield (
-        f"counts as (\n    select symbol, max(timestamp) as timestamp, count(*) - 1 as {BARS_BEFORE}\n"
-        "    from bars_counted group by symbol\n)"
+        f"counts as (\n    select symbol, max(timestamp) as timestamp, {bars_before(prices, BARS_AFTER)} as "
+        f"{BARS_BEFORE}\n    from bars_counted group by symbol\n)"
     )
     for number, own in enumerate(passes):
         conditions = [] if own.last_bars is None else [f"{BARS_AFTER} <= {own.last_bars}"]
@@ -406,7 +417,7 @@ class _Levels:
         """The SELECT of what the wanted columns are made of; conditions None: of `symbols_asked`, as numbers."""
         return _source_rows(source, conditions, sorted(self.sources(wanted) - set(KEYS)), self.guards)
 
-    def newest_row(self, source: str, conditions: Sequence[str] | None) -> str:
+    def newest_row(self, source: str, conditions: Sequence[str] | None, *, settles: bool = False) -> str:
         """The CTEs that compute the wanted columns of each symbol's last row; conditions as in `source_rows`.
 
         What windows read is computed on every row; the last windows are aggregates; the rest follows on one row each.
@@ -424,10 +435,12 @@ class _Levels:
                 last = f"first({name}) filter ({rows_after} = 0)"
                 windowed = at_last_row(value, rows_after, self.expressions) if value is not None else None
                 aggregates[name] = windowed or sqlglot.parse_one(last, read="duckdb")
-        read = {rows_after}.union(*map(_columns_in, aggregates.values())) - set(KEYS)
+        prices = sorted(self.sources(self.wanted) & PRICES) if settles else []
+        before = {price: self.column(sqlglot.parse_one(_before(price), read="duckdb")).name for price in prices}
+        read = {rows_after, *before, *before.values()}.union(*map(_columns_in, aggregates.values())) - set(KEYS)
         steps = [self._bars_read(source, conditions, read), *self._computed(read, KEYS)]
         listed = ",\n        ".join(
-            ["symbol", "max(timestamp) as timestamp", f"count(*) - 1 as {BARS_BEFORE}"]
+            ["symbol", "max(timestamp) as timestamp", f"{bars_before(before, rows_after)} as {BARS_BEFORE}"]
             + [f"{aggregate.sql('duckdb')} as {name}" for name, aggregate in sorted(aggregates.items())]
         )
         steps.append(f"newest_rows as (\n    select\n        {listed}\n    from {self.last}\n    group by symbol\n)")
@@ -459,6 +472,10 @@ class _Levels:
         for name, text in ctes(columns, wanted, keys, self.last, label):
             self.last = name
             yield text
+
+
+def _before(price: str) -> str:
+    return f"lag({price}) over (partition by symbol order by timestamp)"
 
 
 def _source_rows(source: str, conditions: Sequence[str] | None, columns: Sequence[str], guards: Iterable[str]) -> str:

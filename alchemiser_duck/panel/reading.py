@@ -19,7 +19,16 @@ from alchemiser_duck.lake.scan import Scan
 from alchemiser_duck.panel.execution import OrderedScan, lane_query, run_ordered
 from alchemiser_duck.panel.explanation import Executor, Explanation
 from alchemiser_duck.panel.request import DAILY_RELATIONS, PanelRequest
-from alchemiser_duck.query.catalogue import BARS_BEFORE, KEYS, IndicatorCall, PanelEntry, SqlFile
+from alchemiser_duck.query.catalogue import (
+    BARS_BEFORE,
+    DEEP_FALL,
+    KEYS,
+    STILL_BARS,
+    UNSETTLED,
+    IndicatorCall,
+    PanelEntry,
+    SqlFile,
+)
 from alchemiser_duck.query.introspection import Introspection
 from alchemiser_duck.query.literals import identifier, literal, literal_list, where
 from alchemiser_duck.query.session import DuckDBSession, Reading
@@ -31,6 +40,8 @@ if TYPE_CHECKING:
 
 LATEST_WITHIN = timedelta(days=31)
 """Without a list of symbols, the newest rows are those of symbols that traded within this of the newest bar."""
+
+PRICES = frozenset({"high", "low", "close"})
 
 PLANS_KEPT = 32
 """Texts of newest rows that are kept, a few dozen kilobytes each."""
@@ -64,18 +75,15 @@ class PanelReader:
             since = self._since(request, first) if first else None
             reading.listing.prefetch(request.scan(since), request.today)
             since = _unless_all(since, reading)
-            return self._read_exact(reading, request, since, select)
+            return self._read_exact(reading, request, since, select, first)
 
         return self._with_plain_fallback(request, read)
 
     def latest_rows(self, request: PanelRequest) -> "DuckDBPyRelation":
         """Read the newest row of each symbol, by symbol; of all symbols, those within LATEST_WITHIN of the newest."""
 
-        def select(symbols: Sequence[str] | None, counted: bool) -> str:  # noqa: ARG001 (it counts in any case)
-            return self._latest_query(request, symbols)
-
         def read(reading: Reading) -> "DuckDBPyRelation":
-            return self._read_exact(reading, request, self._since_latest(reading, request), select)
+            return self._latest_exact(reading, request, self._since_latest(reading, request))
 
         return self._with_plain_fallback(request, read)
 
@@ -109,10 +117,46 @@ class PanelReader:
         )
         return connection.table("result")
 
-    def _latest_query(self, request: PanelRequest, symbols: Sequence[str] | None) -> str:
+    def _latest_exact(
+        self, reading: Reading, request: PanelRequest, since: date | None, *, within: bool = True
+    ) -> "DuckDBPyRelation":
+        """Read the newest rows from the bars since a day, and from all bars where those do not decide the values.
+
+        Args:
+            within: no indicator reads further back than its look-back says.
+        """
+
+        def select(symbols: Sequence[str] | None, counted: bool) -> str:  # noqa: ARG001 (it counts in any case)
+            return self._latest_query(request, symbols, within=within)
+
+        result = self._rows(reading, request, since, select)
+        if not within:
+            return _without_count(result)
+        if since is not None and request.symbols is None and not len(result):  # the newest bars are older than that
+            return self._latest_exact(reading, request, None)
+        counts = dict(result.select(f"symbol, {BARS_BEFORE}").fetchall())
+        look_back = self.look_back(request) or 0
+        symbols = list(counts) if request.symbols is None else request.symbols
+        unsettled = {symbol for symbol, count in counts.items() if count == UNSETTLED}
+        young = {symbol for symbol in symbols if counts.get(symbol, 0) < look_back} - unsettled
+        parts = [(unsettled, False), (young if since is not None else set(), True)]
+        again = [
+            self._latest_exact(reading, replace(request, symbols=tuple(sorted(symbols))), None, within=within)
+            for symbols, within in parts
+            if symbols
+        ]
+        if not again:
+            return _without_count(result)
+        others = set().union(*(symbols for symbols, _ in parts))
+        exact = _without_count(result.filter(f"symbol not in ({literal_list(sorted(others))})"))
+        return self._session.stack(exact, *again)
+
+    def _latest_query(self, request: PanelRequest, symbols: Sequence[str] | None, *, within: bool = True) -> str:
         from alchemiser_duck.panel.plan import newest_panel  # sqlglot takes 0.1 s to import
 
         entries, names = self.entries(request), None if symbols is None else tuple(symbols)
+        if not within:
+            entries = [replace(entry, look_back=None) for entry in entries]
         # a strategy asks the same again and again, and 133 columns take 0.3 s to plan
         key = (request.source, names, *(entry.key for entry in entries))
         if key not in self._newest:
@@ -224,23 +268,35 @@ class PanelReader:
         return f"select * from ({numbered}){where(times)} order by symbol, timestamp"
 
     def _read_exact(
-        self, reading: Reading, request: PanelRequest, since: date | None, select: Select
+        self, reading: Reading, request: PanelRequest, since: date | None, select: Select, first: date | None
     ) -> "DuckDBPyRelation":
         """Read the selected rows from the bars since a day, and from all bars where that is not enough."""
         result = self._rows(reading, request, since, select)
         if since is None:
             return _without_count(result)
-        if request.symbols is None and not len(result):  # the newest bars are older than that
-            return _without_count(self._rows(reading, request, None, select))
         look_back = self.look_back(request)
         fewest = dict(result.aggregate(f"symbol, min({BARS_BEFORE})", "symbol").fetchall())
         asked = fewest if request.symbols is None else request.symbols
         unsure = sorted({symbol for symbol in asked if symbol not in fewest or fewest[symbol] < look_back})
+        if first and any(entry.remembers for entry in self.entries(request)):
+            unsure = sorted({*unsure, *self._unsettled(reading, request, since, first)})
         if unsure:
             exact = result.filter(f"symbol not in ({literal_list(unsure)})")
             again = self._rows(reading, replace(request, symbols=tuple(unsure)), None, select)
             result = self._session.stack(exact, again)
         return _without_count(result)
+
+    def _unsettled(self, reading: Reading, request: PanelRequest, since: date, first: date) -> list[str]:
+        """Name the symbols whose warm-up does not decide the values from a session on."""
+        scan = replace(request.scan(since), columns=PRICES)
+        condition = where(symbol_condition(request.symbols))
+        text = (
+            f"select symbol from unsettled_symbols({literal(_midnight(first))}, {STILL_BARS}, {DEEP_FALL}, "
+            f"source := {literal(request.source)}){condition}"
+        )
+        with reading.copies(scan) as copies:
+            query = Query(text, f"{request.names} unsettled_symbols", Lens(since, request.as_of), is_cacheable=True)
+            return [symbol for (symbol,) in self._session.run(query, copies).fetchall()]
 
     def _rows(self, reading: Reading, request: PanelRequest, since: date | None, select: Select) -> "DuckDBPyRelation":
         with reading.copies(request.scan(since)) as copies:

@@ -16,6 +16,15 @@ from alchemiser_duck.query.literals import identifier, literal
 KEYS = ("symbol", "timestamp")
 """The first columns of every indicator."""
 BARS_BEFORE = "bars_before"
+
+UNSETTLED = -1
+"""BARS_BEFORE where more than a look-back must be read: history decides the value."""
+
+STILL_BARS = 10
+"""Bars without a move at the end of a history that a look-back has room for: two weeks of a halt."""
+
+DEEP_FALL = 100
+"""A price that was so many times today's still weighs something after a look-back, which is relative to today's."""
 """The column with the number of bars before a row among those that were read: 0 on a symbol's first."""
 AT_THE_END = "final_decayed_sum"
 """The function that the newest row of every panel needs."""
@@ -167,6 +176,12 @@ class PanelEntry:
     """bars before a row that its values depend on; None means all, or that nobody says"""
     symbols: frozenset[str] | None = None
     """those that it is asked for, where others of the panel are asked for more; None means all"""
+
+    @property
+    def remembers(self) -> bool:
+        """Return whether every bar before has a weight: the look-back says when that is next to nothing."""
+        declared = self.call.file.look_back
+        return declared is not None and ("_look_back(" in declared or not self.call.file.is_built_in)
 
     @property
     def key(self) -> Hashable:
