@@ -3,9 +3,11 @@
 import copy
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
 from functools import wraps
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from alchemiser_duck import exchange_calendar as calendar
@@ -269,6 +271,26 @@ class CachedMarketDataAdapter:
         return self._read_panel(request, lambda: self._panels.range_rows(request, first, last), first, last)
 
     @_measured
+    def latest_of(self, requests: Any, source: str = "bars") -> "DuckDBPyRelation":
+        """Give the newest values that strategies ask for, and compute no others.
+
+        Each symbol has indicators of its own: 290 symbols with 132 columns between them ask for 1,156 values.
+
+        Args:
+            requests: {"SPY": {"rsi": [10, 14], "current_price": []}}; a list of {"symbol": …, "indicators": …}; what
+                SymbolExtractor found; or the path of strategies or of such a list as JSON. A window is the parameter n.
+
+        Returns:
+            symbol, timestamp, indicator, parameters (`n=14`), output (its column), value; one row per value, by symbol
+            and indicator. Null until warm.
+
+        Raises:
+            as `indicator` does; MalformedFile: a strategy file cannot be read.
+        """
+        request = self._triples(requests, source)
+        return self._read_panel(request, lambda: self._panels.latest_values(request))
+
+    @_measured
     def explain(
         self,
         indicators: Indicators,
@@ -392,6 +414,22 @@ class CachedMarketDataAdapter:
         )
         relation = require_relation(source, folder)
         return PanelRequest(calls, tuple(stems), relation, as_symbols(symbols), self._today(), self._as_of)
+
+    def _triples(self, requests: Any, source: str) -> PanelRequest:
+        """Collect each indicator with its parameters, and the symbols that it is asked for."""
+        from alchemiser_duck.strategies.wanted import wanted_values
+        from alchemiser_duck.symbol_extractor import strategy_requests
+
+        by_name: dict[str, dict[str, tuple[Mapping[str, Any], set[str]]]] = {}
+        for symbol, name, parameters in wanted_values(
+            strategy_requests(requests) if isinstance(requests, str | PathLike) else requests
+        ):
+            sets = by_name.setdefault(name, {})
+            sets.setdefault(repr(sorted(parameters.items())), (parameters, set()))[1].add(symbol)
+        listed = {name: [parameters for parameters, _ in sets.values()] for name, sets in by_name.items()}
+        symbols = [frozenset(symbols) for sets in by_name.values() for _, symbols in sets.values()]
+        request = self._request(listed, frozenset().union(*symbols), source)
+        return replace(request, symbols_of_calls=tuple(symbols))
 
     def _read_panel(
         self,

@@ -7,12 +7,18 @@ It reads strategies in the Clojure-style DSL (.clj, .edn), strategy configs and 
 that names its location: a universe is never silently smaller than the files say.
 """
 
+import json
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from alchemiser_duck.bars import alpaca_symbol
 from alchemiser_duck.settings import Settings
 from alchemiser_duck.strategies.formats import UnknownShape, file_sightings, files_with_symbols
 from alchemiser_duck.strategies.sightings import ExtractedSymbol, Extraction, IndicatorUse, LeftOut, Universe
+
+if TYPE_CHECKING:
+    from os import PathLike
 
 __all__ = [
     "ExtractedSymbol",
@@ -22,6 +28,7 @@ __all__ = [
     "SymbolExtractor",
     "alpaca_symbol",
     "configured_symbols",
+    "strategy_requests",
 ]
 
 
@@ -47,6 +54,24 @@ class SymbolExtractor:
                         raise
                     universe.left_out.append(LeftOut(file.name, problem.problem, problem.location))
         return universe.extraction()
+
+
+def strategy_requests(path: "str | PathLike[str]") -> "list[Any] | Extraction":
+    """Read what strategies ask for: a JSON list of requests, or files and folders of strategies.
+
+    Returns:
+        what `strategies.wanted.wanted_values` reads.
+
+    Raises:
+        MalformedFile: as `SymbolExtractor.extract` does.
+    """
+    path = Path(path)
+    if path.is_file() and path.suffix.lower() == ".json":
+        with suppress(ValueError):  # the extractor says where it breaks off
+            rows = json.loads(path.read_text(encoding="utf-8"))
+            if isinstance(rows, list) and rows and all(isinstance(row, dict) and "indicators" in row for row in rows):
+                return rows
+    return SymbolExtractor().extract(path)
 
 
 def configured_symbols(settings: Settings) -> list[str]:

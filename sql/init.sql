@@ -108,6 +108,7 @@ set variable market_data = 'sql/empty_lake';
 .read sql/stages/newest_extremes.sql
 .read sql/stages/regression_line.sql
 .read sql/stages/money_flows.sql
+.read sql/stages/unsettled_symbols.sql
 .read sql/indicators/accbands.sql
 .read sql/indicators/ad.sql
 .read sql/indicators/adosc.sql

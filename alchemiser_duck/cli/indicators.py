@@ -33,8 +33,8 @@ commands.add_typer(listed, name="indicators")
 
 @commands.command(epilog="Example: alchemiser-duck indicator rsi AAPL MSFT --param n=14 --latest")
 def indicator(
-    name: Annotated[str, typer.Argument(help="An indicator; `alchemiser-duck indicators` lists them.")],
-    symbols: SymbolsArgument,
+    name: Annotated[str | None, typer.Argument(help="An indicator; `alchemiser-duck indicators` lists them.")] = None,
+    symbols: Annotated[list[str] | None, typer.Argument(help="Tickers.")] = None,
     param: Annotated[
         list[str] | None, typer.Option("--param", "-p", help="A parameter, e.g. n=14; repeatable.")
     ] = None,
@@ -48,11 +48,22 @@ def indicator(
     limit: LimitOption = None,
     stats: StatsOption = False,
     sql: SqlOption = False,
+    strategies: Annotated[
+        Path | None, typer.Option("--for", help="Strategies, or a JSON list of requests: the newest values they need.")
+    ] = None,
 ) -> None:
-    """Compute an indicator of some symbols."""
+    """Compute an indicator of some symbols, or the newest values that strategies ask for."""
     from alchemiser_duck.cli import output
 
     adapter = open_adapter(as_of)
+    if strategies is not None:
+        if name or symbols or param or start or end or sql:
+            raise BadParameter("--for takes symbols, indicators and windows from the strategies: name none beside it")
+        write(adapter.latest_of(strategies, source), form, path, limit)
+        tell_stats(adapter, asked=stats)
+        return
+    if not name or not symbols:
+        raise BadParameter("name an indicator and symbols, for example: alchemiser-duck indicator rsi AAPL; or --for")
     parameters = dict(assignment(text, "--param") for text in param or [])
     _refuse_range_of_latest(latest, start, end)
     if sql:

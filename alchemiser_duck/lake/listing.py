@@ -55,9 +55,16 @@ class Listing:
 
     def newest_day(self) -> date | None:
         """Wait for the LIST of bars; give the last day that a stored bar can be of, None where none is stored."""
-        bars = self._lists["bars_raw"].result().metas if "bars_raw" in self._lists else []
-        years = [year for year in (keys.year_of(meta.key) for meta in bars) if year]
+        years = self._years()
         return date(max(years) + 1, 1, 1) - timedelta(days=1) if years else None
+
+    def begins_after(self, day: date) -> bool:
+        """Wait for the LIST of bars; tell whether no year before this day's is stored."""
+        return day.year <= min(self._years(), default=day.year)
+
+    def _years(self) -> list[int]:
+        bars = self._lists["bars_raw"].result().metas if "bars_raw" in self._lists else []
+        return [year for year in (keys.year_of(meta.key) for meta in bars) if year]
 
     def prefetch(self, scan: Scan, until: date) -> None:
         """Begin to fetch what the scan most likely needs, by name; nothing where it is likely to be large."""

@@ -7,7 +7,7 @@ than such a chain is run as it stands and joined by symbol and timestamp.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 import sqlglot
@@ -20,6 +20,7 @@ from alchemiser_duck.panel.lanes import NotInLanes, WindowLanes
 from alchemiser_duck.panel.levels import Column, ctes
 from alchemiser_duck.panel.newest import at_last_row
 from alchemiser_duck.panel.nullability import Nullability
+from alchemiser_duck.panel.passes import bars_before, passes_of
 from alchemiser_duck.query.catalogue import BARS_BEFORE, KEYS, PanelEntry
 from alchemiser_duck.query.literals import identifier, literal, where
 from alchemiser_duck.query.sql_trees import is_windowed, resolved_window
@@ -28,6 +29,11 @@ _BARS_AFTER = """
     count(*) over (partition by symbol order by timestamp rows between unbounded preceding and unbounded following)
     - row_number() over (partition by symbol order by timestamp)
 """
+
+BARS_AFTER = "bars_after"
+"""The column with how many bars of its symbol come after a bar, where several passes share it."""
+
+PRICES = frozenset({"close", "high", "low"})
 
 _SEPARATOR = "\x1f"
 _ASKED = """symbols_asked as (
@@ -54,23 +60,87 @@ def newest_panel(
 ) -> str:
     """The SELECT of each symbol's last row of `panel`; after timestamp comes `bars_before`, the bars before it.
 
-    No frame is slid where an aggregate gives the same value.
+    No frame is slid where an aggregate gives the same value, and a pass reads no more than the last bars that it needs.
+    Where those do not decide a value, `bars_before` is UNSETTLED; of entries without a look-back all bars are read.
 
     Args:
         symbols: those that the conditions let through; None: they are not known.
     """
-    levels = _Levels()
-    values, joins = _taken_in(levels, entries, source, conditions)
+    passes: list[_TakenPass] = []
+    joins: list[str] = []
+    for part in passes_of(entries, source):
+        levels = _Levels()
+        values, more = _taken_in(levels, part.entries, source, conditions, len(joins))
+        passes.append(_TakenPass(levels, values, part.last_bars, part.symbols))
+        joins += more
+    settles = any(entry.remembers and entry.look_back is not None for entry in entries)
     asked = list(dict.fromkeys(symbols or ()))
-    if not asked or any(_SEPARATOR in name for name in asked) or levels.reads_names():
-        steps = [levels.newest_row(source, conditions)]
+    is_named = not asked or any(_SEPARATOR in name for name in asked) or any(own.levels.reads_names() for own in passes)
+    names = literal(_SEPARATOR.join(asked))
+    steps = [] if is_named else [_ASKED.format(names=names, separator=literal(_SEPARATOR))]
+    if len(passes) == 1:
+        levels, values = passes[0].levels, passes[0].values
+        steps.append(levels.newest_row(source, conditions if is_named else None, settles=settles))
     else:
-        names = _SEPARATOR.join(asked)
-        steps = [_ASKED.format(names=literal(names), separator=literal(_SEPARATOR)), levels.newest_row(source, None)]
+        levels, values = _Levels(last="newest"), [value.handed_on for own in passes for value in own.values]
+        numbers = {} if is_named else {name: number for number, name in enumerate(asked, 1)}
+        steps += _side_by_side(passes, source, conditions if is_named else None, numbers, settles=settles)
+    if not is_named:
         steps.append(f"named as (\n    select symbols_asked.name as symbol, {levels.last}.* exclude (symbol)\n"
                      f"    from {levels.last} join symbols_asked using (symbol)\n)")  # fmt: skip
         levels.last = "named"
+    labels = [label for entry in entries for label in entry.columns.values()]
+    values = sorted(values, key=lambda value: labels.index(value.label))
     return _selected(levels, steps, (*KEYS, BARS_BEFORE), values, joins)
+
+
+@dataclass(frozen=True)
+class _TakenPass:
+    """A pass over the last bars, taken in."""
+
+    levels: "_Levels"
+    values: "list[_Value]"
+    last_bars: int | None
+    symbols: Sequence[str] | None
+
+
+def _side_by_side(
+    passes: "Sequence[_TakenPass]",
+    source: str,
+    conditions: Sequence[str] | None,
+    numbers: Mapping[str, int],
+    *,
+    settles: bool,
+) -> Iterator[str]:
+    """The CTEs of several passes over the same bars, and of their newest rows beside each other.
+
+    Args:
+        numbers: what stands for the symbols' names in the bars; empty: their names do.
+    """
+    columns = set().union(*(own.levels.sources(own.levels.wanted) for own in passes)) - set(KEYS)
+    prices = {name: f"{name}_before" for name in sorted(columns & PRICES)} if settles else {}
+    counted = [f"({_BARS_AFTER}) as {BARS_AFTER}"]
+    counted += [f"{_before(price)} as {before}" for price, before in prices.items()]
+    rows = _source_rows(source, conditions, sorted(columns), ())
+    yield f"bars_counted as materialized (\n    select *, {', '.join(counted)}\n    from ({rows})\n)"
+    yield (
+        f"counts as (\n    select symbol, max(timestamp) as timestamp, {bars_before(prices, BARS_AFTER)} as "
+        f"{BARS_BEFORE}\n    from bars_counted group by symbol\n)"
+    )
+    for number, own in enumerate(passes):
+        conditions = [] if own.last_bars is None else [f"{BARS_AFTER} <= {own.last_bars}"]
+        if own.symbols is not None:
+            named = (str(numbers[name]) if numbers else literal(name) for name in own.symbols)
+            conditions.append(f"symbol in ({', '.join(named) or 'null'})")
+        steps = [own.levels.newest_row("bars_counted", conditions)]
+        values = [value for value in own.values if not value.is_joined]
+        yield f"pass_{number} as (\n{_selected(own.levels, steps, ('symbol',), values, ())}\n)"
+    joins = "".join(
+        f"\n    left join (select symbol as symbol_{number}, * exclude (symbol) from pass_{number})"
+        f" on counts.symbol is not distinct from symbol_{number}"
+        for number in range(len(passes))
+    )
+    yield f"newest as (\n    from counts{joins}\n)"
 
 
 def column_plans(
@@ -95,19 +165,22 @@ def column_plans(
 
 
 def _taken_in(
-    levels: "_Levels", entries: Sequence[PanelEntry], source: str, conditions: Sequence[str]
+    levels: "_Levels", entries: Sequence[PanelEntry], source: str, conditions: Sequence[str], joined: int = 0
 ) -> "tuple[list[_Value], list[str]]":
-    """The values of all entries, and the joins with those that are no chains."""
+    """The values of all entries, and the joins with those that are no chains, numbered from `joined` on."""
     values: list[_Value] = []
     joins: list[str] = []
     for entry in entries:
         try:
             values += levels.add(entry, source)
         except NotFusible:
-            alias = f"joined_{len(joins)}"
+            alias = f"joined_{joined + len(joins)}"
             rows = f"from {entry.call.sql(source)}{where(conditions)}"
             joins.append(f"left join ({rows}) as {alias} using (symbol, timestamp)")
-            values += [_Value(f"{alias}.{identifier(column)}", label) for column, label in entry.columns.items()]
+            values += [
+                _Value(f"{alias}.{identifier(column)}", label, is_joined=True)
+                for column, label in entry.columns.items()
+            ]
     return values, joins
 
 
@@ -202,6 +275,13 @@ class _Value:
     label: str
     type: str | None = None
     """what to cast it to"""
+    is_joined: bool = False
+    """of a relation beside the levels"""
+
+    @property
+    def handed_on(self) -> "_Value":
+        """The value where a step before has given it its name."""
+        return self if self.is_joined else _Value(identifier(self.label), self.label)
 
     def named(self, column: str) -> str:
         """The projection, from a column of this name."""
@@ -211,7 +291,7 @@ class _Value:
 LONGEST_EXPRESSION = 2000
 """Characters of an expression that is written out in one piece."""
 _OURS = re.compile(r"\bc\d+\b")
-_TAKEN = re.compile(rf"c\d+|{BARS_BEFORE}|.*\W.*|\d.*", re.IGNORECASE | re.DOTALL)
+_TAKEN = re.compile(rf"c\d+|{BARS_BEFORE}|{BARS_AFTER}|.*\W.*|\d.*", re.IGNORECASE | re.DOTALL)
 """Columns of a source that would not be told from ours."""
 
 
@@ -281,7 +361,7 @@ class _Levels:
         def apart(node: exp.Expr) -> exp.Expr:
             return self.column(node) if is_windowed(node) else node
 
-        return value.transform(apart)
+        return value.transform(apart, copy=False)  # it is a copy already, and copying takes half of planning
 
     def column(self, value: exp.Expr) -> exp.Expr:
         """The column of an expression, the same one for the same expression."""
@@ -335,15 +415,9 @@ class _Levels:
 
     def source_rows(self, source: str, conditions: Sequence[str] | None, wanted: Set[str]) -> str:
         """The SELECT of what the wanted columns are made of; conditions None: of `symbols_asked`, as numbers."""
-        read = sorted(self.sources(wanted) - set(KEYS))
-        given = where([*(conditions or ()), *self.guards])
-        if conditions is not None:
-            return f"select {', '.join((*KEYS, *read))} from {identifier(source)}{given}"
-        listed = ", ".join(["symbols_asked.symbol", *(f"given.{name}" for name in (*KEYS[1:], *read))])
-        joined = f"{identifier(source)} as given join symbols_asked on given.symbol = symbols_asked.name"
-        return f"select {listed} from {joined}{given}"
+        return _source_rows(source, conditions, sorted(self.sources(wanted) - set(KEYS)), self.guards)
 
-    def newest_row(self, source: str, conditions: Sequence[str] | None) -> str:
+    def newest_row(self, source: str, conditions: Sequence[str] | None, *, settles: bool = False) -> str:
         """The CTEs that compute the wanted columns of each symbol's last row; conditions as in `source_rows`.
 
         What windows read is computed on every row; the last windows are aggregates; the rest follows on one row each.
@@ -361,10 +435,12 @@ class _Levels:
                 last = f"first({name}) filter ({rows_after} = 0)"
                 windowed = at_last_row(value, rows_after, self.expressions) if value is not None else None
                 aggregates[name] = windowed or sqlglot.parse_one(last, read="duckdb")
-        read = {rows_after}.union(*map(_columns_in, aggregates.values())) - set(KEYS)
+        prices = sorted(self.sources(self.wanted) & PRICES) if settles else []
+        before = {price: self.column(sqlglot.parse_one(_before(price), read="duckdb")).name for price in prices}
+        read = {rows_after, *before, *before.values()}.union(*map(_columns_in, aggregates.values())) - set(KEYS)
         steps = [self._bars_read(source, conditions, read), *self._computed(read, KEYS)]
         listed = ",\n        ".join(
-            ["symbol", "max(timestamp) as timestamp", f"count(*) - 1 as {BARS_BEFORE}"]
+            ["symbol", "max(timestamp) as timestamp", f"{bars_before(before, rows_after)} as {BARS_BEFORE}"]
             + [f"{aggregate.sql('duckdb')} as {name}" for name, aggregate in sorted(aggregates.items())]
         )
         steps.append(f"newest_rows as (\n    select\n        {listed}\n    from {self.last}\n    group by symbol\n)")
@@ -396,6 +472,20 @@ class _Levels:
         for name, text in ctes(columns, wanted, keys, self.last, label):
             self.last = name
             yield text
+
+
+def _before(price: str) -> str:
+    return f"lag({price}) over (partition by symbol order by timestamp)"
+
+
+def _source_rows(source: str, conditions: Sequence[str] | None, columns: Sequence[str], guards: Iterable[str]) -> str:
+    """The SELECT of some columns of a relation; conditions None: of `symbols_asked`, as numbers."""
+    filtered = where([*(conditions or ()), *guards])
+    if conditions is not None:
+        return f"select {', '.join((*KEYS, *columns))} from {identifier(source)}{filtered}"
+    listed = ", ".join(["symbols_asked.symbol", *(f"stored.{name}" for name in (*KEYS[1:], *columns))])
+    joined = f"{identifier(source)} as stored join symbols_asked on stored.symbol = symbols_asked.name"
+    return f"select {listed} from {joined}{filtered}"
 
 
 def _substituted(

@@ -6,7 +6,8 @@ listing, a long halt, an old delisting), that symbol is computed again from its 
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from functools import cache
@@ -18,9 +19,18 @@ from alchemiser_duck.lake.scan import Scan
 from alchemiser_duck.panel.execution import OrderedScan, lane_query, run_ordered
 from alchemiser_duck.panel.explanation import Executor, Explanation
 from alchemiser_duck.panel.request import DAILY_RELATIONS, PanelRequest
-from alchemiser_duck.query.catalogue import BARS_BEFORE, KEYS, IndicatorCall, PanelEntry, SqlFile
+from alchemiser_duck.query.catalogue import (
+    BARS_BEFORE,
+    DEEP_FALL,
+    KEYS,
+    STILL_BARS,
+    UNSETTLED,
+    IndicatorCall,
+    PanelEntry,
+    SqlFile,
+)
 from alchemiser_duck.query.introspection import Introspection
-from alchemiser_duck.query.literals import literal, literal_list, where
+from alchemiser_duck.query.literals import identifier, literal, literal_list, where
 from alchemiser_duck.query.session import DuckDBSession, Reading
 from alchemiser_duck.query.statement import Lens, Query
 from alchemiser_duck.query.stored_bars import symbol_condition
@@ -30,6 +40,14 @@ if TYPE_CHECKING:
 
 LATEST_WITHIN = timedelta(days=31)
 """Without a list of symbols, the newest rows are those of symbols that traded within this of the newest bar."""
+
+PRICES = frozenset({"high", "low", "close"})
+
+PLANS_KEPT = 32
+"""Texts of newest rows that are kept, a few dozen kilobytes each."""
+
+_NUMBER = re.compile(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|DOUBLE|FLOAT|DECIMAL\(.*\)|BOOLEAN")
+"""DuckDB's types that a double can stand for."""
 
 Select = Callable[[Sequence[str] | None, bool], str | OrderedScan]
 """From symbols (None: all) and whether `bars_before` is looked at, to the query of their rows."""
@@ -43,6 +61,8 @@ class PanelReader:
         self._introspection = introspection
         self._unfused: set[SqlFile] = set()
         """the user's own indicators that failed when they were fused: their author's text decides"""
+        self._newest: dict[Hashable, str] = {}
+        """the SQL of newest rows that was written before"""
 
     def range_rows(self, request: PanelRequest, first: date | None, last: date | None) -> "DuckDBPyRelation":
         """Read the rows from one session to another, both included, by symbol and timestamp; None means no bound."""
@@ -54,25 +74,96 @@ class PanelReader:
         def read(reading: Reading) -> "DuckDBPyRelation":
             since = self._since(request, first) if first else None
             reading.listing.prefetch(request.scan(since), request.today)
-            return self._read_exact(reading, request, since, select)
+            since = _unless_all(since, reading)
+            return self._read_exact(reading, request, since, select, first)
 
         return self._with_plain_fallback(request, read)
 
     def latest_rows(self, request: PanelRequest) -> "DuckDBPyRelation":
         """Read the newest row of each symbol, by symbol; of all symbols, those within LATEST_WITHIN of the newest."""
 
-        def select(symbols: Sequence[str] | None, counted: bool) -> str:  # noqa: ARG001 (it counts in any case)
-            return self._latest_query(request, symbols)
-
         def read(reading: Reading) -> "DuckDBPyRelation":
-            return self._read_exact(reading, request, self._since_latest(reading, request), select)
+            return self._latest_exact(reading, request, self._since_latest(reading, request))
 
         return self._with_plain_fallback(request, read)
 
-    def _latest_query(self, request: PanelRequest, symbols: Sequence[str] | None) -> str:
+    def latest_values(self, request: PanelRequest) -> "DuckDBPyRelation":
+        """Read the newest value of each call for the symbols that it is asked for, one row each.
+
+        Raises:
+            BadParameter: a value is no number.
+        """
+        import pyarrow as pa
+
+        newest, rows = self.latest_rows(request), []
+        for entry, symbols in zip(self.entries(request), request.symbols_of_calls or (), strict=True):
+            parameters = ", ".join(f"{name}={value}" for name, value in entry.call.arguments.items())
+            for output, label in entry.columns.items():
+                rows += [(symbol, label, entry.call.file.name, parameters, output) for symbol in sorted(symbols)]
+        for label, kind in zip(newest.columns[len(KEYS) :], map(str, newest.types[len(KEYS) :]), strict=True):
+            if not _NUMBER.fullmatch(kind):
+                raise BadParameter(f"{label} is no number but {kind}: ask for it with indicators_table")
+        names = ("symbol", "label", "indicator", "parameters", "output")
+        connection = self._session.connection()
+        connection.register("newest", newest.to_arrow_table())
+        connection.register("wanted", pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))))
+        labels = [identifier(label) for label in dict.fromkeys(row[1] for row in rows)]
+        doubles = ", ".join(f"{label}::double as {label}" for label in labels)
+        connection.execute(
+            "create temporary table result as select symbol, timestamp, indicator, parameters, output, value "
+            f"from (select symbol, timestamp, {doubles} from newest) "
+            f"unpivot include nulls (value for label in ({', '.join(labels)})) join wanted using (symbol, label) "
+            "order by symbol, indicator, parameters, output"
+        )
+        return connection.table("result")
+
+    def _latest_exact(
+        self, reading: Reading, request: PanelRequest, since: date | None, *, within: bool = True
+    ) -> "DuckDBPyRelation":
+        """Read the newest rows from the bars since a day, and from all bars where those do not decide the values.
+
+        Args:
+            within: no indicator reads further back than its look-back says.
+        """
+
+        def select(symbols: Sequence[str] | None, counted: bool) -> str:  # noqa: ARG001 (it counts in any case)
+            return self._latest_query(request, symbols, within=within)
+
+        result = self._rows(reading, request, since, select)
+        if not within:
+            return _without_count(result)
+        if since is not None and request.symbols is None and not len(result):  # the newest bars are older than that
+            return self._latest_exact(reading, request, None)
+        counts = dict(result.select(f"symbol, {BARS_BEFORE}").fetchall())
+        look_back = self.look_back(request) or 0
+        symbols = list(counts) if request.symbols is None else request.symbols
+        unsettled = {symbol for symbol, count in counts.items() if count == UNSETTLED}
+        young = {symbol for symbol in symbols if symbol not in counts or counts[symbol] < look_back} - unsettled
+        parts = [(unsettled, False), (young if since is not None else set(), True)]
+        again = [
+            self._latest_exact(reading, replace(request, symbols=tuple(sorted(symbols))), None, within=within)
+            for symbols, within in parts
+            if symbols
+        ]
+        if not again:
+            return _without_count(result)
+        others = set().union(*(symbols for symbols, _ in parts))
+        exact = _without_count(result.filter(f"symbol not in ({literal_list(sorted(others))})"))
+        return self._session.stack(exact, *again)
+
+    def _latest_query(self, request: PanelRequest, symbols: Sequence[str] | None, *, within: bool = True) -> str:
         from alchemiser_duck.panel.plan import newest_panel  # sqlglot takes 0.1 s to import
 
-        newest = newest_panel(self.entries(request), request.source, symbol_condition(symbols), symbols)
+        entries, names = self.entries(request), None if symbols is None else tuple(symbols)
+        if not within:
+            entries = [replace(entry, look_back=None) for entry in entries]
+        # a strategy asks the same again and again, and 133 columns take 0.3 s to plan
+        key = (request.source, names, *(entry.key for entry in entries))
+        if key not in self._newest:
+            if len(self._newest) >= PLANS_KEPT:
+                self._newest.clear()
+            self._newest[key] = newest_panel(entries, request.source, symbol_condition(symbols), symbols)
+        newest = self._newest[key]
         if request.symbols is not None:
             return f"from ({newest}) order by symbol"
         seen = f"select *, max(timestamp) over () as newest_seen from ({newest})"
@@ -86,7 +177,8 @@ class PanelReader:
         self._session.connection(names=request.names)  # loads while S3 answers
         stored = reading.listing.newest_day() or day
         since = self._since(request, min(day, stored) - LATEST_WITHIN)
-        return date(since.year, 1, 1) if since and stored < day else since  # bars end some time in that year
+        since = date(since.year, 1, 1) if since and stored < day else since  # bars end some time in that year
+        return _unless_all(since, reading)
 
     def explain(self, request: PanelRequest, first: date | None, last: date | None, *, latest: bool) -> Explanation:
         """Tell what the rows of a request take; bars are read, since the SQL in lanes depends on how many there are.
@@ -127,13 +219,15 @@ class PanelReader:
         """
         taken: set[str] = set()
         entries = []
-        for call, stem in zip(request.calls, request.stems, strict=True):
+        look_backs = self._look_backs(request)
+        symbols = request.symbols_of_calls or [None] * len(request.calls)
+        for call, stem, look_back, asked in zip(request.calls, request.stems, look_backs, symbols, strict=True):
             columns = self.value_columns(call, request.source)
             labels = {column: column if stem is None else _label(call, stem, column) for column in columns}
             if twice := sorted(taken & set(labels.values())):
                 raise BadParameter(f"two of the indicators would both be called {twice[0]}: ask for each once")
             taken |= set(labels.values())
-            entries.append(self._entry(call, labels, request.source))
+            entries.append(replace(self._entry(call, labels, request.source), look_back=look_back, symbols=asked))
         return entries
 
     def value_columns(self, call: IndicatorCall, source: str) -> list[str]:
@@ -174,23 +268,35 @@ class PanelReader:
         return f"select * from ({numbered}){where(times)} order by symbol, timestamp"
 
     def _read_exact(
-        self, reading: Reading, request: PanelRequest, since: date | None, select: Select
+        self, reading: Reading, request: PanelRequest, since: date | None, select: Select, first: date | None
     ) -> "DuckDBPyRelation":
         """Read the selected rows from the bars since a day, and from all bars where that is not enough."""
         result = self._rows(reading, request, since, select)
         if since is None:
             return _without_count(result)
-        if request.symbols is None and not len(result):  # the newest bars are older than that
-            return _without_count(self._rows(reading, request, None, select))
         look_back = self.look_back(request)
         fewest = dict(result.aggregate(f"symbol, min({BARS_BEFORE})", "symbol").fetchall())
         asked = fewest if request.symbols is None else request.symbols
         unsure = sorted({symbol for symbol in asked if symbol not in fewest or fewest[symbol] < look_back})
+        if first and any(entry.remembers for entry in self.entries(request)):
+            unsure = sorted({*unsure, *self._unsettled(reading, request, since, first)})
         if unsure:
             exact = result.filter(f"symbol not in ({literal_list(unsure)})")
             again = self._rows(reading, replace(request, symbols=tuple(unsure)), None, select)
             result = self._session.stack(exact, again)
         return _without_count(result)
+
+    def _unsettled(self, reading: Reading, request: PanelRequest, since: date, first: date) -> list[str]:
+        """Name the symbols whose warm-up does not decide the values from a session on."""
+        scan = replace(request.scan(since), columns=PRICES)
+        condition = where(symbol_condition(request.symbols))
+        text = (
+            f"select symbol from unsettled_symbols({literal(_midnight(first))}, {STILL_BARS}, {DEEP_FALL}, "
+            f"source := {literal(request.source)}){condition}"
+        )
+        with reading.copies(scan) as copies:
+            query = Query(text, f"{request.names} unsettled_symbols", Lens(since, request.as_of), is_cacheable=True)
+            return [symbol for (symbol,) in self._session.run(query, copies).fetchall()]
 
     def _rows(self, reading: Reading, request: PanelRequest, since: date | None, select: Select) -> "DuckDBPyRelation":
         with reading.copies(request.scan(since)) as copies:
@@ -226,15 +332,20 @@ class PanelReader:
 
     def look_back(self, request: PanelRequest) -> int | None:
         """How many bars before a row its values depend on; None: nobody says, so all of them."""
+        look_backs = self._look_backs(request)
+        return None if None in look_backs else max(look_backs, default=0)  # type: ignore[type-var]
+
+    def _look_backs(self, request: PanelRequest) -> list[int | None]:
+        """How many bars before a row the values of each indicator depend on."""
         if request.source not in DAILY_RELATIONS:
-            return None
+            return [None] * len(request.calls)
         expressions = [(look_back_of(call.file), call.file.parameters | call.arguments) for call in request.calls]
-        if any(expression is None for expression, _ in expressions):
-            return None
+        known = [(text, arguments) for text, arguments in expressions if text is not None]
         try:
-            return max(map(int, self._introspection.evaluate(expressions)))  # type: ignore[arg-type]
+            values = iter(map(int, self._introspection.evaluate(known) if known else ()))
+            return [None if text is None else next(values) for text, _ in expressions]
         except (QueryFailed, TypeError, ValueError, OverflowError):
-            return None  # parameters out of range: the macro itself says so
+            return [None] * len(request.calls)  # parameters out of range: the macro itself says so
 
 
 @cache
@@ -245,6 +356,11 @@ def look_back_of(file: SqlFile) -> str | None:
     from alchemiser_duck.query import look_back  # sqlglot is only needed for users' own files
 
     return look_back.infer_look_back(file)
+
+
+def _unless_all(since: date | None, reading: Reading) -> date | None:
+    """Return the first day to read; None where that is the first year stored: then no symbol has more to be read."""
+    return None if since and reading.listing.begins_after(since) else since
 
 
 def _is_single(request: PanelRequest) -> bool:

@@ -39,6 +39,8 @@ class PanelRequest:
     today: date
     """the last day to be seen"""
     as_of: date | None = None
+    symbols_of_calls: tuple[frozenset[str], ...] | None = None
+    """of each call, those that it is asked for; None: each is asked for all"""
 
     @property
     def names(self) -> str:

@@ -5,7 +5,7 @@
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -16,6 +16,15 @@ from alchemiser_duck.query.literals import identifier, literal
 KEYS = ("symbol", "timestamp")
 """The first columns of every indicator."""
 BARS_BEFORE = "bars_before"
+
+UNSETTLED = -1
+"""BARS_BEFORE where more than a look-back must be read: history decides the value."""
+
+STILL_BARS = 10
+"""Bars without a move at the end of a history that a look-back has room for: two weeks of a halt."""
+
+DEEP_FALL = 100
+"""A price that was so many times today's still weighs something after a look-back, which is relative to today's."""
 """The column with the number of bars before a row among those that were read: 0 on a symbol's first."""
 AT_THE_END = "final_decayed_sum"
 """The function that the newest row of every panel needs."""
@@ -163,6 +172,22 @@ class PanelEntry:
     """of the columns, as DuckDB finds them in a user's own file"""
     source_columns: frozenset[str] | None = None
     """columns of the source; None means that a user's own file runs as it stands"""
+    look_back: int | None = None
+    """bars before a row that its values depend on; None means all, or that nobody says"""
+    symbols: frozenset[str] | None = None
+    """those that it is asked for, where others of the panel are asked for more; None means all"""
+
+    @property
+    def remembers(self) -> bool:
+        """Return whether every bar before has a weight: the look-back says when that is next to nothing."""
+        declared = self.call.file.look_back
+        return declared is not None and ("_look_back(" in declared or not self.call.file.is_built_in)
+
+    @property
+    def key(self) -> Hashable:
+        """All that a query of the entry depends on."""
+        fields = (self.call.arguments, self.columns, self.types)
+        return (self.call.file, self.source_columns, self.look_back, self.symbols, *(tuple(f.items()) for f in fields))
 
 
 @cache
