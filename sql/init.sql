@@ -57,6 +57,7 @@ set variable market_data = 'sql/empty_lake';
 .read sql/relations/bar_overrides.sql
 .read sql/relations/corporate_actions.sql
 .read sql/relations/corporate_action_overrides.sql
+.read sql/relations/action_owners.sql
 .read sql/relations/action_factors.sql
 .read sql/relations/adjustments.sql
 .read sql/relations/adjustments_by_year.sql

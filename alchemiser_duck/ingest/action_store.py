@@ -4,8 +4,9 @@ One object is one atomic state: factors never belong to other actions than those
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -25,6 +26,7 @@ from alchemiser_duck.ingest.corporate_actions import (
     in_schema,
     merge_actions,
 )
+from alchemiser_duck.ingest.identities import Rename, renames_in
 from alchemiser_duck.ingest.settlement import accepted, of_a_person, with_override, without_override
 from alchemiser_duck.lake.keys import ACTIONS
 from alchemiser_duck.lake.object_store import PreconditionFailed, S3Objects, StoredObject, small_parquet
@@ -80,6 +82,8 @@ class CorporateActionStore:
         def change(stored: pa.Table | None) -> pa.Table | None:
             nonlocal merged
             merged = merge_actions(stored, actions_fetched, answer)
+            if everything:
+                merged = replace(merged, actions=self._with_owners(merged.actions))
             is_older = stored is not None and pc.any(pc.not_equal(pc.fill_null(stored["rule"], 0), RULE)).as_py()
             actions = self.with_factors(merged.actions, None if everything or is_older else _due(merged, today))
             return None if stored is not None and actions.equals(stored) else actions
@@ -153,6 +157,25 @@ class CorporateActionStore:
 
         self._objects.until_written(ACTIONS, step)
 
+    def renames(self) -> frozenset[Rename]:
+        """Return the renames that are stored; none where nothing is."""
+        stored = self._objects.get(ACTIONS)
+        if stored is None:
+            return frozenset()
+        actions = self._decode(stored.body)
+        return renames_in(actions.filter(pc.equal(actions["type"], "name_change")).to_pylist())
+
+    def _with_owners(self, actions: pa.Table) -> pa.Table:
+        """Say of each action which stored series it changes."""
+        if not actions.num_rows or not pc.any(pc.equal(actions["type"], "name_change")).as_py():
+            return actions
+        owners = self._computed("action_owners", ("id", "applies_to"), actions, None)
+        if not owners.num_rows:
+            return actions
+        rows = pc.index_in(actions["id"], owners["id"].combine_chunks())
+        place = actions.schema.get_field_index("applies_to")
+        return actions.set_column(place, "applies_to", owners["applies_to"].combine_chunks().take(rows))
+
     def with_factors(self, actions: pa.Table, ids: frozenset[str] | None = None) -> pa.Table:
         """Compute factors of these ids (None: all) from the stored bars."""
         is_due = pa.repeat(True, len(actions)) if ids is None else pc.is_in(actions["id"], pa.array(ids, pa.string()))
@@ -192,9 +215,12 @@ class CorporateActionStore:
         self._objects.put(ACTIONS, small_parquet(labelled), replaces=stored.etag if stored else None)
 
     def _factors(self, actions: pa.Table, since: date) -> pa.Table:
-        """Compute id, previous close and factors in SQL; empty without bars."""
-        names = ("id", *FACTORS)
-        text = f"select {', '.join(names)} from action_factors('due_actions')"
+        """Compute id, previous close, factors and status in SQL; empty without bars."""
+        return self._computed("action_factors", ("id", *FACTORS), actions, since)
+
+    def _computed(self, macro: str, names: Sequence[str], actions: pa.Table, since: date | None) -> pa.Table:
+        """Run a macro over actions that are not stored yet, beside the stored bars; empty without bars."""
+        text = f"select {', '.join(names)} from {macro}('due_actions')"
         query = Query(text, text, Lens(since=since), tables={"due_actions": actions})
         try:
             rows = self._session.read(query, Scan(since, may_lack_actions=True))

@@ -20,10 +20,11 @@ from alchemiser_duck import exchange_calendar as calendar
 from alchemiser_duck.bars import AlteredBar, QuarantinedBar
 from alchemiser_duck.errors import AlpacaError, StorageError, StorageRefused
 from alchemiser_duck.ingest.corporate_actions import Answer, read_actions
+from alchemiser_duck.ingest.identities import predecessors, renames_in
 from alchemiser_duck.ingest.lake_writer import LakeWriter
 from alchemiser_duck.ingest.merge import INCOMING_SCHEMA, Changes, by_year, session_dates
 from alchemiser_duck.ingest.run_reports import Mode, RefreshReport, ShortHistory, SymbolOutcome
-from alchemiser_duck.ingest.source import AlpacaSource, FetchedBatch
+from alchemiser_duck.ingest.source import AlpacaSource, FetchedActions, FetchedBatch
 from alchemiser_duck.lake.io_stats import Traffic
 from alchemiser_duck.settings import Settings
 
@@ -229,6 +230,14 @@ class RefreshRun:
             first, last = request.first - PROCESSED_EARLIER, today + PROCESSED_LATER
             fetched = self._source.corporate_actions(symbols, first, last, with_announced=everything)
             actions, malformed = read_actions(fetched.lists, request.now)
+            if everything:
+                # what happened before a rename is filed under the old ticker
+                renames = store.renames()
+                while more := predecessors(symbols, renames | renames_in(actions)):
+                    symbols = [*symbols, *more]
+                    of_more = self._source.corporate_actions(more, first, last, with_announced=True)
+                    fetched = FetchedActions.joined([fetched, of_more])
+                    actions, malformed = read_actions(fetched.lists, request.now)
             announced, _ = read_actions(fetched.announced, request.now, announced=True)
             tally.quarantined += malformed
             for reason in sorted(set(fetched.failed.values())):

@@ -21,6 +21,9 @@ create or replace view symbols as
                 'worthless_removal', 'reorganization'
             )
             and override is distinct from 'drop'
+            and withdrawn_at is null
+            and not coalesce(is_announced, false)
+            and new_symbol is distinct from symbol  -- a rename to itself ends nothing
 
         group by symbol
 
