@@ -16,6 +16,9 @@ TICKER = re.compile(r"[A-Z][A-Z0-9]{0,5}(?:[./-][A-Z]{1,4})?")
 _CRYPTO = re.compile(
     r"[A-Z0-9]{2,6}(?://?|-)(?:USD|USDT|USDC|BTC|ETH|EUR)|(?:BTC|ETH|SOL|LTC|BCH|DOGE|AVAX|LINK|UNI)USD[TC]?"
 )
+FORMER = re.compile(r"([A-Z][A-Z0-9.]{0,9})-(\d{6})")
+"""The series of a ticker's former owner, and the month in which the next one began: RNA-202602."""
+
 _COMPOSER = re.compile(r"(?:(?P<kind>[A-Z]+)::)?(?P<ticker>.+?)(?P<quote>//USD)?")
 
 
@@ -28,12 +31,14 @@ def require_timeframe(timeframe: str) -> None:
 def alpaca_symbol(text: str) -> str:
     """Return a ticker in Alpaca's form.
 
-    BRK/B and BRK-B are BRK.B, Composer's EQUITIES::SPY//USD is SPY.
+    brk.b, BRK/B and BRK-B are BRK.B, RNA-202602 is a former owner's series, Composer's EQUITIES::SPY//USD is SPY.
 
     Raises:
         CryptoPair: it is BTC/USD or the like.
         BadParameter: it is not a ticker.
     """
+    if FORMER.fullmatch(text.strip().upper()):
+        return text.strip().upper()
     parts = _COMPOSER.fullmatch(text.strip())
     kind, ticker = (parts.group("kind"), parts.group("ticker")) if parts else (None, "")
     if kind == "CRYPTO" or _CRYPTO.fullmatch(text.strip()):

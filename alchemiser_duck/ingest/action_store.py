@@ -167,7 +167,7 @@ class CorporateActionStore:
 
     def _with_owners(self, actions: pa.Table) -> pa.Table:
         """Say of each action which stored series it changes."""
-        if not actions.num_rows or not pc.any(pc.equal(actions["type"], "name_change")).as_py():
+        if not actions.num_rows:
             return actions
         owners = self._computed("action_owners", ("id", "applies_to"), actions, None)
         if not owners.num_rows:

@@ -250,7 +250,8 @@ class Answer:
     """process dates, both included"""
     ids: frozenset[str]
     """of all rows in it, malformed ones too"""
-    with_announced: bool
+    announced_of: frozenset[str]
+    """those of which it holds what is announced, too"""
     at: datetime
 
     def lacking(self, stored: pa.Table) -> pa.ChunkedArray:
@@ -263,8 +264,8 @@ class Answer:
             pc.invert(pc.is_in(stored["id"], pa.array(self.ids, pa.string()))),
             pc.is_null(stored["withdrawn_at"]),
         ]
-        if not self.with_announced:
-            conditions.append(pc.invert(pc.fill_null(stored["is_announced"], False)))
+        is_known = pc.is_in(stored["symbol"], pa.array(self.announced_of, pa.string()))
+        conditions.append(pc.or_(is_known, pc.invert(pc.fill_null(stored["is_announced"], False))))
         return reduce(pc.and_, conditions)
 
 

@@ -9,8 +9,8 @@ again. A writer that dies leaves either the old object or the new one.
 import io
 import uuid
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
@@ -30,7 +30,16 @@ from alchemiser_duck.ingest.bar_overrides import (
     require_sound,
     without,
 )
-from alchemiser_duck.ingest.merge import BAR_SCHEMA, Changes, MergedPartition, by_year, check_bars, merge_bars
+from alchemiser_duck.ingest.departures import Answered, Departures, relabelled, without_departed
+from alchemiser_duck.ingest.merge import (
+    BAR_SCHEMA,
+    Changes,
+    MergedPartition,
+    by_year,
+    check_bars,
+    merge_bars,
+    session_dates,
+)
 from alchemiser_duck.lake import keys
 from alchemiser_duck.lake.object_store import S3Objects, StoredObject
 from alchemiser_duck.settings import Settings
@@ -82,7 +91,11 @@ class WriteReport:
     changes: dict[str, Changes]
     quarantined: tuple[QuarantinedBar, ...]
     replaced: tuple[AlteredBar, ...] = ()
-    """final bars that were restated, as they were before"""
+    """final bars that were restated or that the vendor no longer sends, as they were before"""
+    former: dict[str, date] = field(default_factory=dict)
+    """tickers whose bars before a day were found to be a former owner's"""
+    problems: tuple[str, ...] = ()
+    """answers that were not believed"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +119,14 @@ class BarPartitions:
         years = (keys.year_of(key, timeframe) for key in self._objects.keys(keys.partitions(timeframe)))
         return [Partition(timeframe, year) for year in years if year is not None]
 
-    def write(self, table: pa.Table, timeframe: str, feed: str, run_id: str) -> WriteReport:
-        """Merge bars in INCOMING_SCHEMA, as `MarketDataStore.write_bars` says."""
+    def write(
+        self, table: pa.Table, timeframe: str, feed: str, run_id: str, answered: Answered | None = None
+    ) -> WriteReport:
+        """Merge bars in INCOMING_SCHEMA, as `MarketDataStore.write_bars` says.
+
+        Args:
+            answered: what the bars are all of, so that stored ones which are not among them have left.
+        """
         try:
             checked = check_bars(table)
         except (KeyError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as problem:
@@ -116,14 +135,32 @@ class BarPartitions:
             ) from problem
         writes = []
         altered: list[AlteredBar] = []
+        former: dict[str, date] = {}
+        problems: list[str] = []
+        arrived = pa.table({"symbol": table["symbol"], "date": session_dates(table)})
         changes: dict[str, Changes] = defaultdict(Changes)
         for year, bars in by_year(checked.bars, checked.bars["date"]):
-            write, changes_of_year, replaced = self._merge_into(Partition(timeframe, year), bars, feed, run_id)
+            partition = Partition(timeframe, year)
+            write, changes_of_year, departures = self._merge_into(partition, bars, feed, run_id, arrived, answered)
             writes.append(write)
-            altered += replaced
+            altered += departures.merged.replaced
+            former |= departures.former
+            problems += [f"{partition.key}: {departures.problem}"] if departures.problem else []
             for symbol, change in changes_of_year.items():
                 changes[symbol] += change
-        return WriteReport(tuple(writes), dict(changes), checked.quarantined, tuple(altered))
+        if former:
+            writes += self._relabel(timeframe, former)
+        return WriteReport(tuple(writes), dict(changes), checked.quarantined, tuple(altered), former, tuple(problems))
+
+    def _relabel(self, timeframe: str, former: Mapping[str, date]) -> list[PartitionWrite]:
+        """Give a former owner's bars of all years their own name."""
+
+        def change(stored: pa.Table | None, _: Overrides) -> MergedPartition | None:
+            return relabelled(stored, former)
+
+        newest = max(former.values()).year
+        older = [partition for partition in self.stored(timeframe) if partition.year <= newest]
+        return [self._rewrite(partition, change, None, "former") for partition in older]
 
     def drop(self, symbols: list[str], timeframe: str) -> WriteReport:
         """Remove every bar of these symbols, partition by partition."""
@@ -156,21 +193,30 @@ class BarPartitions:
         return sorted(symbols)
 
     def _merge_into(
-        self, partition: Partition, bars: pa.Table, feed: str, run_id: str
-    ) -> tuple[PartitionWrite, dict[str, Changes], tuple[AlteredBar, ...]]:
+        self,
+        partition: Partition,
+        bars: pa.Table,
+        feed: str,
+        run_id: str,
+        arrived: pa.Table,
+        answered: Answered | None,
+    ) -> tuple[PartitionWrite, dict[str, Changes], Departures]:
         changes: dict[str, Changes] = {}
-        replaced: tuple[AlteredBar, ...] = ()
+        departures = Departures(MergedPartition(bars.slice(0, 0)), {})
 
         def merge(stored: pa.Table | None, overrides: Overrides) -> MergedPartition | None:
-            nonlocal changes, replaced
+            nonlocal changes, departures
             counting, noted = applied(bars, overrides) if overrides else (bars, {})
             merged = merge_bars(stored, counting)
-            changes, replaced = merged.changes, merged.replaced
-            if not merged.changed and noted == overrides:
+            changes, rows = merged.changes, merged.bars.num_rows
+            left = without_departed(merged, arrived, answered) if answered else Departures(merged, {})
+            merged = left.merged
+            departures = replace(left, merged=replace(merged, bars=bars.slice(0, 0)))  # not to hold it twice
+            if not merged.changed and merged.bars.num_rows == rows and noted == overrides and not left.former:
                 return None
             return replace(merged, labels={LABEL: encoded(noted)}) if noted else merged
 
-        return self._rewrite(partition, merge, feed, run_id), changes, replaced
+        return self._rewrite(partition, merge, feed, run_id), changes, departures
 
     def override(self, override: BarOverride) -> None:
         """Let a person's word about one bar count, from now on through every refresh.

@@ -20,6 +20,7 @@ from alchemiser_duck import exchange_calendar as calendar
 from alchemiser_duck.bars import AlteredBar, QuarantinedBar
 from alchemiser_duck.errors import AlpacaError, StorageError, StorageRefused
 from alchemiser_duck.ingest.corporate_actions import Answer, read_actions
+from alchemiser_duck.ingest.departures import Answered, former_name
 from alchemiser_duck.ingest.identities import predecessors, renames_in
 from alchemiser_duck.ingest.lake_writer import LakeWriter
 from alchemiser_duck.ingest.merge import INCOMING_SCHEMA, Changes, by_year, session_dates
@@ -81,6 +82,7 @@ class _Tally:
     """symbols that a stop left undone, and why"""
     quarantined: list[QuarantinedBar] = field(default_factory=list)
     altered: list[AlteredBar] = field(default_factory=list)
+    former: dict[str, date] = field(default_factory=dict)
     written: list[str] = field(default_factory=list)
     unchanged: int = 0
     failures: list[str] = field(default_factory=list)
@@ -149,7 +151,9 @@ class RefreshRun:
         spans = list(year_spans(request.first, request.last, len(request.symbols)))
         for done, (first, last) in enumerate(spans, 1):
             bars = self._fetch(first, last, len(spans))
-            self._store_years(bars)
+            is_whole = request.mode == "overnight"
+            answered = Answered.of(bars["symbol"], session_dates(bars), first, last) if is_whole else None
+            self._store_years(bars, answered)
             del bars  # before the next span is fetched: one span in memory
             if tally.is_stopped and done < len(spans):
                 tally.left = dict.fromkeys(request.symbols, f"stopped before its bars after {last} were asked for")
@@ -200,12 +204,12 @@ class RefreshRun:
             self._tally.quarantined.append(bar)
         return bars.filter(inside)
 
-    def _store_years(self, bars: pa.Table) -> None:
+    def _store_years(self, bars: pa.Table, answered: Answered | None) -> None:
         """Write year by year: a partition that fails never loses the others."""
         tally = self._tally
         for year, bars_of_year in by_year(bars, session_dates(bars)):
             try:
-                report = self._writer.bars.write(bars_of_year, "1Day", self._settings.feed, self._run_id)
+                report = self._writer.bars.write(bars_of_year, "1Day", self._settings.feed, self._run_id, answered)
             except StorageRefused:
                 raise
             except StorageError as problem:
@@ -215,6 +219,8 @@ class RefreshRun:
                 continue
             tally.quarantined += report.quarantined
             tally.altered += report.replaced
+            tally.former |= report.former
+            tally.failures += report.problems
             for symbol, changes in report.changes.items():
                 tally.changes[symbol] += changes
             tally.written += [write.partition.key for write in report.partitions if write.written]
@@ -244,7 +250,8 @@ class RefreshRun:
                 count = sum(why == reason for why in fetched.failed.values())
                 tally.failures.append(f"corporate actions of {count} symbols were not fetched: {reason}")
             answered = frozenset(symbols) - fetched.failed.keys()
-            answer = Answer(answered, first, last, fetched.ids, with_announced=everything, at=request.now)
+            announced_of = answered - fetched.without_announced if everything else frozenset()
+            answer = Answer(answered, first, last, fetched.ids, announced_of, request.now)
             merged = store.merge([*announced, *actions], today, everything=everything, answer=answer)
             tally.actions_added, tally.actions_changed = merged.added, merged.changed
             tally.actions_withdrawn = merged.withdrawn
@@ -284,6 +291,7 @@ class RefreshRun:
             outcomes=tuple(map(tally.outcome, request.symbols)),
             quarantined=tuple(tally.quarantined),
             altered=tuple(tally.altered),
+            former=tuple(former_name(symbol, begins) for symbol, begins in sorted(tally.former.items())),
             partitions_written=tuple(tally.written),
             partitions_unchanged=tally.unchanged,
             failures=tuple(tally.failures),

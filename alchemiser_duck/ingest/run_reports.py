@@ -54,6 +54,8 @@ class RefreshReport:
     quarantined: tuple[QuarantinedBar, ...] = ()
     altered: tuple[AlteredBar, ...] = ()
     """bars stored with a rounded volume, and the values before of those that the vendor restated"""
+    former: tuple[str, ...] = ()
+    """series that were set apart because their ticker has another owner"""
     partitions_written: tuple[str, ...] = ()
     partitions_unchanged: int = 0
     failures: tuple[str, ...] = ()

@@ -79,6 +79,8 @@ class FetchedActions:
     """symbols whose actions could not be fetched, and why"""
     announced: dict[str, list[Any]] = field(default_factory=dict)
     """plural type: rows that the vendor has not completed"""
+    without_announced: frozenset[str] = frozenset()
+    """symbols of which it is not known what is announced"""
 
     @property
     def ids(self) -> frozenset[str]:
@@ -90,13 +92,15 @@ class FetchedActions:
     def joined(parts: Iterable["FetchedActions"]) -> "FetchedActions":
         """Join the answers for parts of the symbols, if any."""
         actions = FetchedActions({}, {})
+        without: set[str] = set()
         for part in parts:
+            without |= part.without_announced
             for kind, rows in part.lists.items():
                 actions.lists.setdefault(kind, []).extend(rows)
             for kind, rows in part.announced.items():
                 actions.announced.setdefault(kind, []).extend(rows)
             actions.failed.update(part.failed)
-        return actions
+        return replace(actions, without_announced=frozenset(without))
 
 
 class AlpacaSource:
@@ -191,10 +195,10 @@ class AlpacaSource:
             if not with_announced:
                 return complete
             parts = pool.map(lambda batch: self._actions_batch(batch, first, last, "all"), batches)
-            every = FetchedActions.joined(parts)  # what fails here is asked for again tomorrow
+            every = FetchedActions.joined(parts)
         known = {_id(row) for rows in complete.lists.values() for row in rows}
         announced = {kind: [row for row in rows if _id(row) not in known] for kind, rows in every.lists.items()}
-        return replace(complete, announced=announced)
+        return replace(complete, announced=announced, without_announced=frozenset(every.failed))
 
     def _actions_batch(self, symbols: Symbols, first: date, last: date, quality: str | None = None) -> FetchedActions:
         query = {
@@ -214,8 +218,8 @@ class AlpacaSource:
         except BadRequest as problem:
             culprit, parts = _without_culprit(problem, symbols)
             failed = FetchedActions({}, dict.fromkeys(culprit, str(problem)))
-            if quality and not culprit:
-                return failed  # Alpaca does not know the parameter: the complete ones are all there is
+            if quality and not culprit:  # Alpaca does not know the parameter: nothing is known to be announced
+                return FetchedActions({}, dict.fromkeys(symbols, str(problem)))
             rest = (self._actions_batch(part, first, last, quality) for part in parts)
             return FetchedActions.joined([failed, *rest])
         except AlpacaUnavailable as problem:

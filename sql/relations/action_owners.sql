@@ -61,9 +61,30 @@ create or replace macro action_owners(actions := 'corporate_actions') as table (
 
     stored as (
 
-        select distinct symbol
+        select
+            symbol,
+            max(date) as last_date
 
         from bars_raw
+
+        group by symbol
+
+    ),
+
+    -- RNA-202602: those who had the ticker RNA before
+    former_owners as (
+
+        select
+            stated.id,
+            arg_min(stored.symbol, stored.last_date) as symbol
+
+        from query_table(actions) as stated
+
+        join stored
+            on regexp_extract(stored.symbol, '^(.+)-[0-9]{6}$', 1) = stated.symbol
+            and stated.ex_date <= stored.last_date
+
+        group by stated.id
 
     ),
 
@@ -83,7 +104,7 @@ create or replace macro action_owners(actions := 'corporate_actions') as table (
 
     former as (
 
-        select stated.id
+        select distinct stated.id
 
         from query_table(actions) as stated
 
@@ -110,12 +131,14 @@ create or replace macro action_owners(actions := 'corporate_actions') as table (
         stated.id,
         case
             when former.id is not null then null
-            else coalesce(followed.symbol, stated.symbol)
+            else coalesce(followed.symbol, former_owners.symbol, stated.symbol)
         end as applies_to
 
     from query_table(actions) as stated
 
     left join followed using (id)
+
+    left join former_owners using (id)
 
     left join former using (id)
 

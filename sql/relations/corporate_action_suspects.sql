@@ -74,7 +74,7 @@ create or replace view corporate_action_suspects as
         select
             *,
             greatest(left_over, 1 / left_over) as size,
-            size >= 1.45 and abs(size / (round(2 * size) / 2) - 1) < case when size < 1.8 then 0.03 else 0.1 end
+            size >= 1.45 and abs(size / (round(2 * size) / 2) - 1) < case when size < 1.8 then 0.03 else 0.045 end
             as is_near_a_split
 
         from jumps

@@ -37,7 +37,7 @@ def answer(settings: Settings, rows: Rows, symbols: str = "AAPL", *, announced: 
             lists.setdefault(kind, []).append(row)
         parts += read_actions(lists, MORNING, announced=is_announced)[0]
     ids = frozenset(row["id"] for _, row in (*rows, *announced))
-    whole = Answer(frozenset(symbols.split()), FIRST, LAST, ids, with_announced=True, at=MORNING)
+    whole = Answer(frozenset(symbols.split()), FIRST, LAST, ids, frozenset(symbols.split()), MORNING)
     store = MarketDataStore(settings).actions
     merged = store.merge(parts, DAYS[-1], everything=True, answer=whole)
     store.note_suspects()

@@ -20,8 +20,14 @@ def serve(alpaca: AlpacaServer, symbol: str, closes: list[float], first: int = 0
     """Serve bars of a symbol from a session on."""
     alpaca.data.bars[symbol] = {
         day: {
-            **{"t": f"{day}T{'05' if day < date(2025, 3, 9) else '04'}:00:00Z", "v": 1000, "n": 10, "vw": close},
-            **{"o": close, "h": close + 1, "l": close - 1, "c": close},
+            "t": f"{day}T{'05' if day < date(2025, 3, 9) else '04'}:00:00Z",
+            "v": 1000,
+            "n": 10,
+            "vw": close,
+            "o": close,
+            "h": close + 1,
+            "l": close - 1,
+            "c": close,
         }
         for day, close in zip(DAYS[first:], closes, strict=False)
     }
@@ -116,3 +122,71 @@ def test_a_rename_to_itself_ends_nothing(settings: Settings, alpaca: AlpacaServe
     assert late.sql("select ended_by from symbols").fetchall() == [(None,)]
     ((status, behind),) = late.sql("select status, sessions_behind from freshness").fetchall()
     assert (status, behind > 5) == ("stale", True)
+
+
+def test_a_reused_ticker_is_two_companies(settings: Settings, alpaca: AlpacaServer) -> None:
+    """One until DAYS[60], another since: the vendor sends the new one's bars alone, and nothing is lost."""
+    serve(alpaca, "RNA", HALVED)
+    split(alpaca, "RNA", cusip="C1")
+    refresh(settings, ["RNA"])
+    assert closes(settings, "RNA") == [50.0] * len(DAYS)
+    serve(alpaca, "RNA", [8.0] * len(DAYS), 60)
+    alpaca.data.actions.clear()
+    split(alpaca, "RNA", cusip="C1")
+    former = f"RNA-{DAYS[60]:%Y%m}"
+    report = refresh(settings, ["RNA"], hours=1)
+    assert report.former == (former,)
+    assert closes(settings, "RNA") == [8.0] * (len(DAYS) - 60)
+    counts = reader(settings).sql("select symbol, count(*), min(date), max(date) from bars_raw group by 1 order by 1")
+    assert counts.fetchall() == [("RNA", len(DAYS) - 60, DAYS[60], DAYS[-1]), (former, 60, DAYS[0], DAYS[59])]
+    assert len(reader(settings).bars(former)) == 60
+    gone = reader(settings).sql("select count(*) from altered_bars where reason like 'of a former owner%'").fetchall()
+    assert gone == [(60,)]
+    serve(alpaca, "RNA", HALVED)  # it was the vendor's mistake
+    refresh(settings, ["RNA"], hours=2)
+    assert closes(settings, "RNA") == [50.0] * len(DAYS)
+    assert reader(settings).sql("select distinct symbol from bars_raw").fetchall() == [("RNA",)]
+
+
+def test_a_short_window_tells_a_former_owner_of_all_years(settings: Settings, alpaca: AlpacaServer) -> None:
+    serve(alpaca, "RNA", [100.0] * len(DAYS))
+    serve(alpaca, "IBM", [100.0] * len(DAYS))
+    refresh(settings, ["RNA", "IBM"])
+    serve(alpaca, "RNA", [8.0] * 3, len(DAYS) - 3)
+    refresh(settings, ["RNA", "IBM"], start=DAYS[-8], hours=1)
+    assert closes(settings, "RNA") == [8.0] * 3
+    assert len(reader(settings).bars(f"RNA-{DAYS[-3]:%Y%m}")) == len(DAYS) - 3
+
+
+def test_a_bar_that_is_gone_leaves_the_series_and_comes_back(settings: Settings, alpaca: AlpacaServer) -> None:
+    serve(alpaca, "GONE", [100.0] * len(DAYS))
+    refresh(settings, ["GONE"])
+    row = alpaca.data.bars["GONE"].pop(DAYS[30])
+    assert refresh(settings, ["GONE"], hours=1).former == ()
+    assert len(closes(settings, "GONE")) == len(DAYS) - 1
+    gone = reader(settings).sql("select date, reason from altered_bars").fetchall()
+    assert gone == [(DAYS[30], "the vendor no longer sends it")]
+    alpaca.data.bars["GONE"][DAYS[30]] = row
+    refresh(settings, ["GONE"], hours=2)
+    assert len(closes(settings, "GONE")) == len(DAYS)
+
+
+def test_an_answer_without_history_for_many_is_not_believed(settings: Settings, alpaca: AlpacaServer) -> None:
+    names = [f"N{letter}" for letter in "ABCDEFGH"]
+    for name in names:
+        serve(alpaca, name, [100.0] * len(DAYS))
+    refresh(settings, names)
+    for name in names[:5]:
+        serve(alpaca, name, [100.0] * 10, len(DAYS) - 10)
+    report = refresh(settings, names, hours=1)
+    assert report.status == "partial"
+    assert "is not believed" in " ".join(report.failures)
+    assert all(len(closes(settings, name)) == len(DAYS) for name in names)
+
+
+def test_an_empty_answer_removes_nothing(settings: Settings, alpaca: AlpacaServer) -> None:
+    serve(alpaca, "SIVB", [100.0] * len(DAYS))
+    refresh(settings, ["SIVB"])
+    alpaca.data.bars["SIVB"] = {}
+    refresh(settings, ["SIVB"], hours=1)
+    assert len(closes(settings, "SIVB")) == len(DAYS)
