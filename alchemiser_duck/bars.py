@@ -31,7 +31,7 @@ def require_timeframe(timeframe: str) -> None:
 def alpaca_symbol(text: str) -> str:
     """Return a ticker in Alpaca's form.
 
-    brk.b, BRK/B and BRK-B are BRK.B, RNA-202602 is a former owner's series, Composer's EQUITIES::SPY//USD is SPY.
+    BRK/B and BRK-B are BRK.B, RNA-202602 is a former owner's series, Composer's EQUITIES::SPY//USD is SPY.
 
     Raises:
         CryptoPair: it is BTC/USD or the like.
@@ -46,6 +46,14 @@ def alpaca_symbol(text: str) -> str:
     if kind not in (None, "EQUITIES") or not TICKER.fullmatch(ticker):
         raise BadParameter(f"{text!r} is not a ticker; write it as Alpaca does, for example BRK.B")
     return re.sub("[/-]", ".", ticker)
+
+
+def in_alpaca_form(text: str) -> str:
+    """Return a ticker in Alpaca's form, in any case; and what is no ticker as it is."""
+    try:
+        return alpaca_symbol(text.upper())
+    except BadParameter:
+        return text
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import date, datetime
+from datetime import time as time_of_day
 from decimal import Decimal
 from functools import wraps
 from os import PathLike
@@ -390,9 +391,13 @@ class CachedMarketDataAdapter:
         return self._as_of or calendar.new_york_date(self._clock())
 
     def _last_session(self) -> date:
-        """The last session to be seen: as_of, or the last complete one."""
+        """The last session to be seen: of as_of or before it, or the last complete one."""
         if self._as_of:
-            return self._as_of
+            evening = datetime.combine(self._as_of, time_of_day(23, 59), calendar.NEW_YORK)
+            try:
+                return self._introspection.complete_session(evening).date
+            except BadParameter:  # before the sessions that are known
+                return self._as_of
         now = self._clock()
         known = self._complete
         if known is None or not known.begins <= now < known.ends:

@@ -9,6 +9,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from alchemiser_duck import exchange_calendar as calendar
+from alchemiser_duck.bars import in_alpaca_form
 from alchemiser_duck.errors import BadParameter, EmptyLake, StaleData
 from alchemiser_duck.query.literals import literal_list, where
 from alchemiser_duck.query.session import DuckDBSession
@@ -152,7 +153,7 @@ class DataFreshnessValidator:
             return configured_symbols(self._settings) or None
         if isinstance(symbols, str) or not symbols:
             raise BadParameter(f"symbols is a list of tickers, got {symbols!r}: name one, or leave it out for all")
-        return list(dict.fromkeys(symbols))
+        return list(dict.fromkeys(map(in_alpaca_form, symbols)))
 
     def _freshness(self, universe: list[str] | None, now: datetime, as_of: date | None) -> list[tuple[Any, ...]]:
         """Read symbol, last_date, sessions_behind, status, expected_session of the stored ones, by symbol."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from datetime import date, datetime, timedelta
 
 from alchemiser_duck import exchange_calendar as calendar
+from alchemiser_duck.bars import FORMER, in_alpaca_form
 from alchemiser_duck.data_freshness_validator import DataIssue
 from alchemiser_duck.errors import BadParameter, BarNotComplete, NothingToRefresh
 from alchemiser_duck.ingest.refresh_run import Progress, RefreshRun, RunRequest, Stop
@@ -154,10 +155,11 @@ class DataRefreshService:
         named = symbols if symbols is not None else configured_symbols(self._settings)
         if not named and symbols is None:
             named = stored()
-        universe = list(dict.fromkeys(named))
-        for symbol in universe:
+        for symbol in named:
             if not symbol or "," in symbol or symbol != symbol.strip():
                 raise BadParameter(f"{symbol!r} is not a symbol: name tickers as Alpaca does, for example BRK.B")
+        # the vendor knows nothing of a former owner's series
+        universe = list(dict.fromkeys(in_alpaca_form(symbol) for symbol in named if not FORMER.fullmatch(symbol)))
         if not universe:
             raise NothingToRefresh(
                 f"no symbols were named and none are stored in {self._settings.lake_url}: add --symbols AAPL,MSFT or "

@@ -1,6 +1,7 @@
 -- symbols: the stored bars of each symbol, and its end if it has one.
 -- grain: symbol | lens: since and as_of narrow the bars that are counted
 -- ended_by: the newest rename, merger, redemption or removal; successor: the symbol that shares turned into, if any
+-- RNA-202602 is the series of those who had the ticker RNA until February 2026: ended_by is 'reused'
 -- allows look-ahead: it knows how each symbol ends
 create or replace view symbols as
 
@@ -35,6 +36,7 @@ create or replace view symbols as
             symbol,
             min(date) as first_date,
             max(date) as last_date,
+            regexp_matches(symbol, '-[0-9]{6}$') as is_former,
             count(*) as bars,
             count(*) filter (where not is_final) as provisional_bars
 
@@ -50,8 +52,8 @@ create or replace view symbols as
         stored.last_date,
         stored.bars,
         stored.provisional_bars,
-        endings.ended_on,
-        endings.ended_by,
+        coalesce(endings.ended_on, case when stored.is_former then stored.last_date end) as ended_on,
+        coalesce(endings.ended_by, case when stored.is_former then 'reused' end) as ended_by,
         endings.successor
 
     from stored

@@ -441,3 +441,9 @@ def test_a_prefix_named_like_a_part_of_the_lake_is_only_a_prefix(
         adapter.bars(["AAPL"])
     MarketDataStore(settings).write_bars(bar_table(bar_rows("AAPL", [TUESDAY])))
     assert len(adapter.bars(["AAPL"])) == 1
+
+
+def test_as_of_a_day_without_a_session_is_as_of_the_session_before(adapter: CachedMarketDataAdapter) -> None:
+    for day in ("2025-07-11", "2025-07-12", "2025-07-13"):  # Friday to Sunday
+        (bar,) = adapter.as_of(day).get_bars("AAPL", "1D")
+        assert bar.timestamp.date() == date(2025, 7, 11)

@@ -140,6 +140,9 @@ def test_a_reused_ticker_is_two_companies(settings: Settings, alpaca: AlpacaServ
     counts = reader(settings).sql("select symbol, count(*), min(date), max(date) from bars_raw group by 1 order by 1")
     assert counts.fetchall() == [("RNA", len(DAYS) - 60, DAYS[60], DAYS[-1]), (former, 60, DAYS[0], DAYS[59])]
     assert len(reader(settings).bars(former)) == 60
+    ended = reader(settings).sql("select status from freshness order by symbol").fetchall()
+    assert ended == [("fresh",), ("ended",)]
+    assert reader(settings).sql("select symbol from findings where finding = 'stale'").fetchall() == []
     gone = reader(settings).sql("select count(*) from altered_bars where reason like 'of a former owner%'").fetchall()
     assert gone == [(60,)]
     serve(alpaca, "RNA", HALVED)  # it was the vendor's mistake
@@ -190,3 +193,12 @@ def test_an_empty_answer_removes_nothing(settings: Settings, alpaca: AlpacaServe
     alpaca.data.bars["SIVB"] = {}
     refresh(settings, ["SIVB"], hours=1)
     assert len(closes(settings, "SIVB")) == len(DAYS)
+
+
+@pytest.mark.parametrize("spelling", ["BRK-B", "BRK/B", "brk.b", "BRK.B"])
+def test_one_company_is_one_symbol_however_it_is_spelt(settings: Settings, alpaca: AlpacaServer, spelling: str) -> None:
+    serve(alpaca, "BRK.B", [100.0] * len(DAYS))
+    report = refresh(settings, [spelling, "BRK.B"])
+    assert [(outcome.symbol, outcome.status) for outcome in report.outcomes] == [("BRK.B", "ok")]
+    assert len(reader(settings).bars(spelling)) == len(DAYS)
+    assert reader(settings).latest("sma", spelling, n=5).fetchall()[0][0] == "BRK.B"
