@@ -346,6 +346,19 @@ class CachedMarketDataAdapter:
         """List what is stored: symbol, first_date, last_date, bars, provisional_bars; one row per symbol."""
         return self.sql("from symbols order by symbol")
 
+    def universe(self, as_of: Day | None = None) -> list[str]:
+        """List the symbols that traded on a day, sorted; those that have ended since are among them.
+
+        Args:
+            as_of: the day; None means that of this adapter, or the newest session stored.
+
+        Raises:
+            BadParameter: not a date.
+            EmptyLake, StorageError: the lake cannot be read.
+        """
+        then = self if as_of is None else self.as_of(as_of)
+        return [symbol for (symbol,) in then.sql("select symbol from universe order by symbol").fetchall()]
+
     @_measured
     def warm_cache(self, symbols: Symbols, period: str = "MAX") -> int:
         """Read the bars of these symbols once; return how many.

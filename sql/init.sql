@@ -68,6 +68,7 @@ set variable market_data = 'sql/empty_lake';
 .read sql/relations/bars_weekly.sql
 .read sql/relations/bars_monthly.sql
 .read sql/relations/symbols.sql
+.read sql/relations/universe.sql
 .read sql/relations/refresh_runs.sql
 .read sql/relations/quarantined_bars.sql
 .read sql/relations/altered_bars.sql

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from alchemiser_duck.cli.options import (
+    AsOfOption,
     FormatOption,
     LimitOption,
     ListGroup,
@@ -32,6 +33,17 @@ def list_symbols(
 ) -> None:
     """List the stored symbols with their first and last session."""
     read("from symbols order by symbol", None, form, path, limit, stats=stats)
+
+
+@commands.command(epilog="Example: alchemiser-duck symbols universe --as-of 2021-03-01")
+def universe(
+    as_of: AsOfOption = None,
+    form: FormatOption = OutputFormat.TABLE,
+    path: OutputOption = None,
+    limit: LimitOption = None,
+) -> None:
+    """List the symbols that traded on a day, those that have ended since included."""
+    read("from universe order by symbol", as_of, form, path, limit, stats=False)
 
 
 @commands.command(epilog="Example: alchemiser-duck symbols extract strategies/")

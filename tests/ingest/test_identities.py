@@ -202,3 +202,15 @@ def test_one_company_is_one_symbol_however_it_is_spelt(settings: Settings, alpac
     assert [(outcome.symbol, outcome.status) for outcome in report.outcomes] == [("BRK.B", "ok")]
     assert len(reader(settings).bars(spelling)) == len(DAYS)
     assert reader(settings).latest("sma", spelling, n=5).fetchall()[0][0] == "BRK.B"
+
+
+def test_the_universe_of_a_day_holds_what_has_ended_since(settings: Settings, alpaca: AlpacaServer) -> None:
+    serve(alpaca, "OLD", [100.0] * 60)
+    serve(alpaca, "NEW", [100.0] * len(DAYS), 50)
+    serve(alpaca, "LONG", [100.0] * len(DAYS))
+    refresh(settings, ["OLD", "NEW", "LONG"])
+    adapter = reader(settings)
+    assert adapter.universe(DAYS[40]) == ["LONG", "OLD"]
+    assert adapter.universe(DAYS[55]) == ["LONG", "NEW", "OLD"]
+    assert adapter.universe() == adapter.universe(DAYS[-1]) == ["LONG", "NEW"]
+    assert adapter.as_of(DAYS[40]).universe() == ["LONG", "OLD"]
