@@ -87,8 +87,10 @@ def test_a_leap_day_is_a_year_before_a_day(stored_settings: Settings) -> None:
     assert calendar.new_york_date(bars[0].timestamp) == date(2023, 3, 1)
 
 
-def test_a_stored_symbol_without_a_bar_in_the_period_gives_an_empty_list(stored_settings: Settings) -> None:
-    assert at(stored_settings).as_of("2025-07-13").get_bars("AAPL", "1D") == []
+def test_a_stored_symbol_without_a_bar_in_the_period_gives_an_empty_list(settings: Settings) -> None:
+    MarketDataStore(settings).write_bars(bar_table(bar_rows("HALT", [date(2025, 7, 1)])))
+    assert at(settings).get_bars("HALT", "1D") == []
+    assert len(at(settings).get_bars("HALT", "1M")) == 1
 
 
 @pytest.mark.parametrize("period", ["1Z", "", "Y", "0Y", "-1Y", "1.5Y", "1 fortnight", "10000Y", None])
