@@ -148,7 +148,7 @@ class CachedMarketDataAdapter:
             BadPeriod, BadParameter, UnsupportedTimeframe: the argument is not one.
             EmptyLake, StorageError: the lake cannot be read, and there is no fallback.
         """
-        timeframe, period, (ticker,) = as_timeframe(timeframe), as_period(period), (one_symbol(symbol),)
+        timeframe, period, ticker = as_timeframe(timeframe), as_period(period), one_symbol(symbol)
 
         def span(last: date) -> tuple[date | None, date]:
             return calendar.span_start(period, last), last
@@ -393,7 +393,7 @@ class CachedMarketDataAdapter:
             from alchemiser_duck.ingest.source import AlpacaSource
 
             self._source = AlpacaSource(self._settings, attempts=3)
-        return self._source.latest_quote((one_symbol(symbol),)[0])
+        return self._source.latest_quote(one_symbol(symbol))
 
     def get_mid_price(self, symbol: Any) -> Decimal:
         """Halfway between the newest bid and ask, USD per share. Raises as `get_latest_quote` does."""
@@ -420,7 +420,7 @@ class CachedMarketDataAdapter:
     def _request(
         self, indicators: Indicators, symbols: Symbols, source: str, *, keep_names: bool = False
     ) -> PanelRequest:
-        """What is asked for, checked against the catalogue."""
+        """Check what is asked for against the catalogue."""
         folder = self._settings.sql_dir
         requests = as_calls(indicators, folder)
         if not requests:

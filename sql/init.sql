@@ -65,6 +65,7 @@ set variable market_data = 'sql/empty_lake';
 .read sql/relations/bars_split.sql
 .read sql/relations/corporate_action_suspects.sql
 .read sql/relations/sessions.sql
+.read sql/relations/bars_of_periods.sql
 .read sql/relations/bars_weekly.sql
 .read sql/relations/bars_monthly.sql
 .read sql/relations/symbols.sql

@@ -1,4 +1,4 @@
-"""What commands that show rows have in common: an adapter, the output, and what it cost."""
+"""Open the adapter, write rows and tell what they cost, for every command that shows rows."""
 
 import warnings
 from pathlib import Path

@@ -26,7 +26,7 @@ FIELDS = (*PRICES, "volume", "trade_count")
 
 @dataclass(frozen=True)
 class BarOverride:
-    """What a person says about one bar."""
+    """A person's word about one bar."""
 
     symbol: str
     session: date

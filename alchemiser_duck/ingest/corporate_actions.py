@@ -241,7 +241,7 @@ def in_schema(stored: pa.Table) -> pa.Table:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a complete answer of the vendor is the truth about."""
+    """The bounds of a complete answer: inside of them it is the truth."""
 
     symbols: frozenset[str]
     """those that were asked for and answered"""

@@ -7,7 +7,7 @@ and stays findable in altered_bars. What comes back is put back.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 
 import pyarrow as pa
@@ -26,7 +26,7 @@ MOST_GONE = 0.2
 
 @dataclass(frozen=True)
 class Answered:
-    """What a complete answer was about: its sessions, and the first bar of each symbol in it."""
+    """A complete answer: its sessions, and the first bar of each symbol in it."""
 
     first: date
     last: date
@@ -48,15 +48,16 @@ def former_name(symbol: str, begins: date) -> str:
 
 @dataclass(frozen=True)
 class Departures:
-    """A partition without what is gone, and what that was."""
+    """Findings on what an answer lacks."""
 
-    merged: MergedPartition
-    former: dict[str, date]
+    former: dict[str, date] = field(default_factory=dict)
     """tickers whose bars before a day are a former owner's"""
     problem: str | None = None
 
 
-def without_departed(merged: MergedPartition, arrived: pa.Table, answered: Answered) -> Departures:
+def without_departed(
+    merged: MergedPartition, arrived: pa.Table, answered: Answered
+) -> tuple[MergedPartition, Departures]:
     """Take what an answer lacks out of a merged partition.
 
     Args:
@@ -74,12 +75,12 @@ def without_departed(merged: MergedPartition, arrived: pa.Table, answered: Answe
     gone = may_be.join(arrived, ["symbol", "date"], join_type="left anti")
     merged = replace(merged, bars=bars)
     if not gone.num_rows:
-        return Departures(merged, {})
+        return merged, Departures()
     rows = gone.to_pylist()
     symbols = {row["symbol"] for row in rows}
     if len(symbols) > max(GONE_AT_LEAST, MOST_GONE * len(answered.begins)):
         problem = f"the answer lacks stored bars of {len(symbols)} symbols ({', '.join(sorted(symbols)[:3])}, …)"
-        return Departures(merged, {}, f"{problem}: it is not believed, nothing was removed")
+        return merged, Departures(problem=f"{problem}: it is not believed, nothing was removed")
     before = [row for row in rows if row["date"] < answered.begins[row["symbol"]]]
     counts = {symbol: sum(row["symbol"] == symbol for row in before) for symbol in symbols}
     former = {symbol: answered.begins[symbol] for symbol, count in counts.items() if count >= GONE_AT_LEAST}
@@ -94,7 +95,7 @@ def without_departed(merged: MergedPartition, arrived: pa.Table, answered: Answe
     )
     whole = pa.concat_tables([left.cast(BAR_SCHEMA), pa.Table.from_pylist(kept, schema=BAR_SCHEMA)])
     by_symbol = whole.sort_by([("symbol", "ascending"), ("timestamp", "ascending")])
-    return Departures(replace(merged, bars=by_symbol, replaced=(*merged.replaced, *noted)), former)
+    return replace(merged, bars=by_symbol, replaced=(*merged.replaced, *noted)), Departures(former)
 
 
 def relabelled(stored: pa.Table | None, former: Mapping[str, date]) -> MergedPartition | None:

@@ -1,4 +1,4 @@
-"""Which tickers belong to one company: renames, read backwards."""
+"""Find the tickers of one company by reading renames backwards."""
 
 from collections.abc import Collection, Iterable
 

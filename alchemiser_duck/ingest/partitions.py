@@ -141,9 +141,11 @@ class BarPartitions:
         changes: dict[str, Changes] = defaultdict(Changes)
         for year, bars in by_year(checked.bars, checked.bars["date"]):
             partition = Partition(timeframe, year)
-            write, changes_of_year, departures = self._merge_into(partition, bars, feed, run_id, arrived, answered)
+            write, changes_of_year, replaced, departures = self._merge_into(
+                partition, bars, feed, run_id, arrived, answered
+            )
             writes.append(write)
-            altered += departures.merged.replaced
+            altered += replaced
             former |= departures.former
             problems += [f"{partition.key}: {departures.problem}"] if departures.problem else []
             for symbol, change in changes_of_year.items():
@@ -200,23 +202,24 @@ class BarPartitions:
         run_id: str,
         arrived: pa.Table,
         answered: Answered | None,
-    ) -> tuple[PartitionWrite, dict[str, Changes], Departures]:
+    ) -> tuple[PartitionWrite, dict[str, Changes], tuple[AlteredBar, ...], Departures]:
         changes: dict[str, Changes] = {}
-        departures = Departures(MergedPartition(bars.slice(0, 0)), {})
+        replaced: tuple[AlteredBar, ...] = ()
+        departures = Departures()
 
         def merge(stored: pa.Table | None, overrides: Overrides) -> MergedPartition | None:
-            nonlocal changes, departures
+            nonlocal changes, replaced, departures
             counting, noted = applied(bars, overrides) if overrides else (bars, {})
             merged = merge_bars(stored, counting)
             changes, rows = merged.changes, merged.bars.num_rows
-            left = without_departed(merged, arrived, answered) if answered else Departures(merged, {})
-            merged = left.merged
-            departures = replace(left, merged=replace(merged, bars=bars.slice(0, 0)))  # not to hold it twice
-            if not merged.changed and merged.bars.num_rows == rows and noted == overrides and not left.former:
+            if answered:
+                merged, departures = without_departed(merged, arrived, answered)
+            replaced = merged.replaced
+            if not merged.changed and merged.bars.num_rows == rows and noted == overrides and not departures.former:
                 return None
             return replace(merged, labels={LABEL: encoded(noted)}) if noted else merged
 
-        return self._rewrite(partition, merge, feed, run_id), changes, departures
+        return self._rewrite(partition, merge, feed, run_id), changes, replaced, departures
 
     def override(self, override: BarOverride) -> None:
         """Let a person's word about one bar count, from now on through every refresh.

@@ -94,7 +94,7 @@ class Listing:
 
     @property
     def traffic(self) -> Traffic:
-        """What was sent so far: LISTs, HEADs, and what was prefetched, of use or not."""
+        """Count the requests sent so far: LISTs, HEADs and prefetches, of use or not."""
         lists = [listed.result() for listed in self._lists.values() if listed.done() and not listed.exception()]
         came = [fetching.result() for fetching in self.prefetched.values() if fetching.done()]
         received = sum(len(fetched.body) for fetched in came if fetched)

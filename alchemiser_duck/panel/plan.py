@@ -20,8 +20,8 @@ from alchemiser_duck.panel.lanes import NotInLanes, WindowLanes
 from alchemiser_duck.panel.levels import Column, ctes
 from alchemiser_duck.panel.newest import at_last_row
 from alchemiser_duck.panel.nullability import Nullability
-from alchemiser_duck.panel.passes import bars_before, passes_of
-from alchemiser_duck.query.catalogue import BARS_BEFORE, KEYS, PanelEntry
+from alchemiser_duck.panel.passes import Pass, bars_before, passes_of
+from alchemiser_duck.query.catalogue import BARS_BEFORE, KEYS, PRICES, PanelEntry
 from alchemiser_duck.query.literals import identifier, literal, where
 from alchemiser_duck.query.sql_trees import is_windowed, resolved_window
 
@@ -32,8 +32,6 @@ _BARS_AFTER = """
 
 BARS_AFTER = "bars_after"
 """The column with how many bars of its symbol come after a bar, where several passes share it."""
-
-PRICES = frozenset({"close", "high", "low"})
 
 _SEPARATOR = "\x1f"
 _ASKED = """symbols_asked as (
@@ -71,7 +69,7 @@ def newest_panel(
     for part in passes_of(entries, source):
         levels = _Levels()
         values, more = _taken_in(levels, part.entries, source, conditions, len(joins))
-        passes.append(_TakenPass(levels, values, part.last_bars, part.symbols))
+        passes.append(_TakenPass(levels, values, part))
         joins += more
     settles = any(entry.remembers and entry.look_back is not None for entry in entries)
     asked = list(dict.fromkeys(symbols or ()))
@@ -100,8 +98,7 @@ class _TakenPass:
 
     levels: "_Levels"
     values: "list[_Value]"
-    last_bars: int | None
-    symbols: Sequence[str] | None
+    part: Pass
 
 
 def _side_by_side(
@@ -128,9 +125,9 @@ def _side_by_side(
         f"{BARS_BEFORE}\n    from bars_counted group by symbol\n)"
     )
     for number, own in enumerate(passes):
-        conditions = [] if own.last_bars is None else [f"{BARS_AFTER} <= {own.last_bars}"]
-        if own.symbols is not None:
-            named = (str(numbers[name]) if numbers else literal(name) for name in own.symbols)
+        conditions = [] if own.part.last_bars is None else [f"{BARS_AFTER} <= {own.part.last_bars}"]
+        if own.part.symbols is not None:
+            named = (str(numbers[name]) if numbers else literal(name) for name in own.part.symbols)
             conditions.append(f"symbol in ({', '.join(named) or 'null'})")
         steps = [own.levels.newest_row("bars_counted", conditions)]
         values = [value for value in own.values if not value.is_joined]
@@ -403,7 +400,7 @@ class _Levels:
         return lanes
 
     def reads_names(self) -> bool:
-        """Whether a value depends on what symbols are called, not only on which bars are of the same one."""
+        """Tell whether a value depends on what symbols are called, not only on which bars are of the same one."""
         columns = (column for value in self.expressions.values() for column in value.find_all(exp.Column))
         return "symbol" in self.wanted or any(
             column.name.lower() == "symbol" and column.arg_key != "partition_by" for column in columns

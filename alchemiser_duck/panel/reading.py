@@ -23,6 +23,7 @@ from alchemiser_duck.query.catalogue import (
     BARS_BEFORE,
     DEEP_FALL,
     KEYS,
+    PRICES,
     STILL_BARS,
     UNSETTLED,
     IndicatorCall,
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
 
 LATEST_WITHIN = timedelta(days=31)
 """Without a list of symbols, the newest rows are those of symbols that traded within this of the newest bar."""
-
-PRICES = frozenset({"high", "low", "close"})
 
 PLANS_KEPT = 32
 """Texts of newest rows that are kept, a few dozen kilobytes each."""

@@ -16,7 +16,7 @@ from alchemiser_duck.query.literals import identifier, literal
 KEYS = ("symbol", "timestamp")
 """The first columns of every indicator."""
 BARS_BEFORE = "bars_before"
-
+"""The column with the number of bars before a row among those that were read: 0 on a symbol's first."""
 UNSETTLED = -1
 """BARS_BEFORE where more than a look-back must be read: history decides the value."""
 
@@ -25,7 +25,10 @@ STILL_BARS = 10
 
 DEEP_FALL = 100
 """A price that was so many times today's still weighs something after a look-back, which is relative to today's."""
-"""The column with the number of bars before a row among those that were read: 0 on a symbol's first."""
+
+PRICES = frozenset({"close", "high", "low"})
+"""Columns whose moves tell whether a look-back decides a value."""
+
 AT_THE_END = "final_decayed_sum"
 """The function that the newest row of every panel needs."""
 
