@@ -3,6 +3,7 @@
 One object is one atomic state: factors never belong to other actions than those beside them.
 """
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -28,12 +29,13 @@ from alchemiser_duck.ingest.corporate_actions import (
 )
 from alchemiser_duck.ingest.identities import Rename, renames_in
 from alchemiser_duck.ingest.settlement import accepted, of_a_person, with_override, without_override
-from alchemiser_duck.lake.keys import ACTIONS
-from alchemiser_duck.lake.object_store import PreconditionFailed, S3Objects, StoredObject, small_parquet
+from alchemiser_duck.lake.keys import ACTIONS, ACTIONS_VERSION
+from alchemiser_duck.lake.object_store import PreconditionFailed, S3Objects, small_parquet
 from alchemiser_duck.lake.scan import Scan
+from alchemiser_duck.query.literals import literal
 from alchemiser_duck.query.session import DuckDBSession
 from alchemiser_duck.query.statement import Lens, Query
-from alchemiser_duck.query.suspects import LABEL, Suspect, encoded
+from alchemiser_duck.query.suspects import LABEL, PENDING, Suspect, decoded, encoded
 from alchemiser_duck.settings import Settings
 
 FACTOR_RETRIES = timedelta(days=30)
@@ -56,6 +58,13 @@ class CorporateActionStore:
         self._settings = settings
         self._objects = objects
         self._session = session
+        self.version = 0
+        """of the object as this store read or wrote it last; a later one is greater"""
+        self._at_least = 0
+
+    def be_at_least(self, version: int) -> None:
+        """Give the object this version at the next write, and write it even if that is all."""
+        self._at_least = max(self._at_least, version)
 
     def begin(self) -> None:
         """Say in a new lake that no action is known yet: readers take a lake that says nothing for a broken one."""
@@ -63,7 +72,13 @@ class CorporateActionStore:
             self._objects.put(ACTIONS, small_parquet(ACTION_SCHEMA.empty_table()), replaces=None)
 
     def merge(
-        self, fetched: Iterable[Action], today: date, *, everything: bool, answer: Answer | None = None
+        self,
+        fetched: Iterable[Action],
+        today: date,
+        *,
+        everything: bool,
+        answer: Answer | None = None,
+        ahead_of: date | None = None,
     ) -> MergedActions:
         """Take in fetched actions and compute the factors that are due.
 
@@ -73,23 +88,44 @@ class CorporateActionStore:
             answer: what the fetched ones are all of, so that others are withdrawn.
             everything: compute every factor again from the stored bars, which a restated bar may have changed; else
                 only those of new and changed actions, and of recent ones that have none yet.
+            ahead_of: the last session whose bars are stored after this: its actions count from now on. An action
+                without the bar that it needs is noted as pending, for readers to be warned.
         """
         actions_fetched = list(fetched)
         merged = merge_actions(None, ())
         if not actions_fetched and not everything:
             return merged  # nothing can be due that the vendor does not name: S3 is not asked
 
-        def change(stored: pa.Table | None) -> pa.Table | None:
+        def change(stored: pa.Table | None, suspects: list[Suspect]) -> tuple[pa.Table, list[Suspect]]:
             nonlocal merged
             merged = merge_actions(stored, actions_fetched, answer)
-            if everything:
+            if everything or (merged.ids and ahead_of and stored is not None):
                 merged = replace(merged, actions=self._with_owners(merged.actions))
             is_older = stored is not None and pc.any(pc.not_equal(pc.fill_null(stored["rule"], 0), RULE)).as_py()
-            actions = self.with_factors(merged.actions, None if everything or is_older else _due(merged, today))
-            return None if stored is not None and actions.equals(stored) else actions
+            due = None if everything or is_older else _due(merged, today)
+            merged = replace(merged, due=due)
+            actions = self.with_factors(merged.actions, due, ahead_of)
+            settled = [suspect for suspect in suspects if suspect.suspicion != PENDING]
+            return actions, settled + (_pending(actions, due, ahead_of) if ahead_of else [])
 
-        self.rewrite(change)
+        self._rewrite(change)
         return merged
+
+    def settle(self, ids: frozenset[str] | None, today: date) -> None:
+        """Compute factors again once the bars are stored that `merge` was ahead of.
+
+        Args:
+            ids: as `merge` gave them; None: all.
+        """
+        if ids is None:
+            self.merge((), today, everything=True)
+        elif ids:
+            self._rewrite(
+                lambda stored, suspects: (
+                    self.with_factors(_or_empty(stored), ids),
+                    [each for each in suspects if each.suspicion != PENDING],
+                )
+            )
 
     def override(self, action_id: str, values: Mapping[str, Any] | None, reason: str, now: datetime) -> None:
         """Replace fields of an action until `restore`; values None drops it.
@@ -140,20 +176,38 @@ class CorporateActionStore:
         self.note_suspects()
 
     def rewrite(self, change: Callable[[pa.Table | None], pa.Table | None]) -> None:
-        """Replace the object by what `change` makes of it.
-
-        If another writer was faster, it is read and changed again. None means: leave it.
+        """Replace the stored actions by what `change` makes of them; None leaves them.
 
         Raises:
             WriteConflict: other writers were faster every time.
             CorruptPartition: the stored object is not one of ours.
         """
+        self._rewrite(lambda stored, suspects: (change(stored), suspects))
+
+    def _rewrite(
+        self, change: Callable[[pa.Table | None, list[Suspect]], tuple[pa.Table | None, list[Suspect]]]
+    ) -> None:
+        """Replace actions and noted suspects by what `change` makes of them, if that is something else.
+
+        If another writer was faster, they are read and changed again; raises as `rewrite` does.
+        """
 
         def step(_: int) -> None:
             stored = self._objects.get(ACTIONS)
-            after = change(self._decode(stored.body) if stored else None)
-            if after is not None:
-                self._put(after, stored, _label(stored.body) if stored else None)
+            before = self._decode(stored.body) if stored else None
+            labels = _labels(stored.body) if stored else {}
+            suspects = decoded(labels.get(LABEL))
+            self.version = int(labels.get(ACTIONS_VERSION, 0))
+            after, noted = change(before, suspects)
+            is_same = after is None or (before is not None and after.equals(before))
+            if after is None or (is_same and noted == suspects and self.version >= self._at_least):
+                return
+            # a clock, so that a new object counts for newer than the one that a person moved away
+            version = max(self.version + 1, self._at_least, time.time_ns() // 1_000_000)
+            labels = {ACTIONS_VERSION: str(version)} | ({LABEL: encoded(noted)} if noted else {})
+            body = small_parquet(after.replace_schema_metadata(labels))
+            self._objects.put(ACTIONS, body, replaces=stored.etag if stored else None)
+            self.version = version
 
         self._objects.until_written(ACTIONS, step)
 
@@ -169,58 +223,59 @@ class CorporateActionStore:
         """Say of each action which stored series it changes."""
         if not actions.num_rows:
             return actions
-        owners = self._computed("action_owners", ("id", "applies_to"), actions, None)
+        owners = self._computed("action_owners('due_actions')", ("id", "applies_to"), actions, None)
         if not owners.num_rows:
             return actions
         rows = pc.index_in(actions["id"], owners["id"].combine_chunks())
         place = actions.schema.get_field_index("applies_to")
         return actions.set_column(place, "applies_to", owners["applies_to"].combine_chunks().take(rows))
 
-    def with_factors(self, actions: pa.Table, ids: frozenset[str] | None = None) -> pa.Table:
+    def with_factors(
+        self, actions: pa.Table, ids: frozenset[str] | None = None, ahead_of: date | None = None
+    ) -> pa.Table:
         """Compute factors of these ids (None: all) from the stored bars."""
         is_due = pa.repeat(True, len(actions)) if ids is None else pc.is_in(actions["id"], pa.array(ids, pa.string()))
         due = actions.filter(is_due)
         if not due.num_rows:
             return actions
-        factors = self._factors(due, pc.min(due["ex_date"]).as_py() - LONGEST_HALT)
+        factors = self._factors(due, pc.min(due["ex_date"]).as_py() - LONGEST_HALT, ahead_of)
         rows = pc.index_in(actions["id"], factors["id"])
         for name in FACTORS:
             column = pc.if_else(is_due, factors[name].combine_chunks().take(rows), actions[name])
             actions = actions.set_column(actions.schema.get_field_index(name), name, column)
         return actions.cast(ACTION_SCHEMA)
 
-    def note_suspects(self) -> list[Suspect]:
-        """Find the suspects that are likely to be wrong, and write them where every read of prices sees them."""
+    def note_suspects(self, since: date | None = None) -> list[Suspect]:
+        """Find the suspects that are likely to be wrong, and write them where every read of prices sees them.
+
+        Args:
+            since: look at days after this one only; what is noted of others stays. None: look at all.
+        """
+        text = (
+            "select symbol, date, id, suspicion from corporate_action_suspects "
+            "where not is_question order by date desc, symbol, suspicion, id"
+        )
+        scan = Scan(since, may_lack_actions=True)
         try:
-            rows = self._session.snapshot(
-                "select symbol, date, id, suspicion from corporate_action_suspects "
-                "where not is_question order by date desc, symbol, suspicion, id"
-            ).fetchall()
+            found = [Suspect(*row) for row in self._session.read(Query(text, text, Lens(since=since)), scan).fetchall()]
         except EmptyLake:
             return []
-        suspects = [Suspect(*row) for row in rows]
-        label = encoded(suspects[:SUSPECTS_KEPT])
 
-        def step(_: int) -> None:
-            stored = self._objects.get(ACTIONS)
-            if stored is None or (_label(stored.body) or "[]") == label:
-                return
-            self._put(self._decode(stored.body), stored, label)
+        def change(stored: pa.Table | None, noted: list[Suspect]) -> tuple[pa.Table | None, list[Suspect]]:
+            older = [suspect for suspect in noted if since and suspect.session <= since]
+            return stored, (found + older)[:SUSPECTS_KEPT]
 
-        self._objects.until_written(ACTIONS, step)
-        return suspects
+        self._rewrite(change)
+        return found
 
-    def _put(self, actions: pa.Table, stored: StoredObject | None, suspects: str | None) -> None:
-        labelled = actions.replace_schema_metadata({LABEL: suspects} if suspects else None)
-        self._objects.put(ACTIONS, small_parquet(labelled), replaces=stored.etag if stored else None)
-
-    def _factors(self, actions: pa.Table, since: date) -> pa.Table:
+    def _factors(self, actions: pa.Table, since: date, ahead_of: date | None) -> pa.Table:
         """Compute id, previous close, factors and status in SQL; empty without bars."""
-        return self._computed("action_factors", ("id", *FACTORS), actions, since)
+        expected = f", expected := {literal(ahead_of)}" if ahead_of else ""
+        return self._computed(f"action_factors('due_actions'{expected})", ("id", *FACTORS), actions, since)
 
-    def _computed(self, macro: str, names: Sequence[str], actions: pa.Table, since: date | None) -> pa.Table:
-        """Run a macro over actions that are not stored yet, beside the stored bars; empty without bars."""
-        text = f"select {', '.join(names)} from {macro}('due_actions')"
+    def _computed(self, source: str, names: Sequence[str], actions: pa.Table, since: date | None) -> pa.Table:
+        """Read a macro over actions that are not stored yet, beside the stored bars; empty without bars."""
+        text = f"select {', '.join(names)} from {source}"
         query = Query(text, text, Lens(since=since), tables={"due_actions": actions})
         try:
             rows = self._session.read(query, Scan(since, may_lack_actions=True))
@@ -253,10 +308,22 @@ def _due(merged: MergedActions, today: date) -> frozenset[str]:
     )
 
 
-def _label(body: bytes) -> str | None:
-    """Return the suspects in the metadata of an actions' object."""
-    label = (pq.read_schema(pa.BufferReader(body)).metadata or {}).get(LABEL.encode())
-    return None if label is None else label.decode()
+def _pending(actions: pa.Table, due: frozenset[str] | None, ahead_of: date) -> list[Suspect]:
+    """Name the symbols with an action whose effect is known only once their bars are stored, by its newest one."""
+    is_pending = pc.and_(pc.equal(actions["status"], "unknown"), pc.is_null(actions["previous_close"]))
+    rows = actions.filter(pc.and_(is_pending, pc.less_equal(actions["ex_date"], ahead_of))).to_pylist()
+    newest = {row["applies_to"]: row for row in sorted(rows, key=lambda row: row["ex_date"])}
+    return [
+        Suspect(symbol, row["ex_date"], row["id"], PENDING)
+        for symbol, row in sorted(newest.items())
+        if due is None or row["id"] in due
+    ]
+
+
+def _labels(body: bytes) -> dict[str, str]:
+    """Return the metadata of an actions' object."""
+    metadata = pq.read_schema(pa.BufferReader(body)).metadata or {}
+    return {key.decode(): value.decode() for key, value in metadata.items() if key != b"ARROW:schema"}
 
 
 def _or_empty(stored: pa.Table | None) -> pa.Table:

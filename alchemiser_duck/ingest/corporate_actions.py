@@ -116,6 +116,8 @@ class MergedActions:
     ids: frozenset[str]
     """of those added, changed or withdrawn"""
     withdrawn: int = 0
+    due: frozenset[str] | None = frozenset()
+    """those whose factors were computed; None: all"""
 
 
 def read_actions(

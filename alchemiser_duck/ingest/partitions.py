@@ -41,6 +41,7 @@ from alchemiser_duck.ingest.merge import (
     session_dates,
 )
 from alchemiser_duck.lake import keys
+from alchemiser_duck.lake.keys import ACTIONS_VERSION
 from alchemiser_duck.lake.object_store import S3Objects, StoredObject
 from alchemiser_duck.settings import Settings
 
@@ -113,6 +114,8 @@ class BarPartitions:
         self._objects = objects
         self._feeds: dict[str, str] = {}
         self._read_ahead_of: dict[Partition, _Read] = {}
+        self.actions_version = 0
+        """of the corporate actions that the next bars come after; what is met in a partition raises it"""
 
     def stored(self, timeframe: str = "1Day") -> list[Partition]:
         """List the partitions, oldest first, in one request per 1,000."""
@@ -272,6 +275,7 @@ class BarPartitions:
             before = self._read_ahead_of.pop(partition, None) or _Read(self._objects.get(partition.key))
             stored, labels = self._decode(partition, before.object)
             etag = before.object.etag if before.object else None
+            self.actions_version = max(self.actions_version, int(labels.get(ACTIONS_VERSION, 0)))
             del before  # its bytes: a large partition is in memory once, decoded
             if labels.get("write_id") == write_id:
                 return PartitionWrite(partition, True, rows, attempt)  # our PUT had arrived, only its answer was lost
@@ -285,6 +289,7 @@ class BarPartitions:
             rows = after.bars.num_rows
             kept = {LABEL: labels[LABEL]} if LABEL in labels else {}
             labels = {**kept, **after.labels, "schema_version": SCHEMA_VERSION, "run_id": run_id, "write_id": write_id}
+            labels[ACTIONS_VERSION] = str(self.actions_version)
             labels["feed"] = self._feeds[partition.timeframe] = feed or stored_feed or self._settings.feed
             self._objects.put(partition.key, _encode(after.bars, labels), replaces=etag)
             return PartitionWrite(partition, True, rows, attempt, is_new=etag is None)

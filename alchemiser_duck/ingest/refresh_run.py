@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from alchemiser_duck import exchange_calendar as calendar
 from alchemiser_duck.bars import AlteredBar, QuarantinedBar
 from alchemiser_duck.errors import AlpacaError, StorageError, StorageRefused
-from alchemiser_duck.ingest.corporate_actions import Answer, read_actions
+from alchemiser_duck.ingest.corporate_actions import Action, Answer, MergedActions, read_actions
 from alchemiser_duck.ingest.departures import Answered, former_name
 from alchemiser_duck.ingest.identities import predecessors, renames_in
 from alchemiser_duck.ingest.lake_writer import LakeWriter
@@ -131,9 +131,7 @@ class RefreshRun:
             FeedMismatch, StorageRefused: the lake does not take these bars.
         """
         clock, traffic, requests = time.monotonic(), self._writer.traffic, self._source.requests
-        self._refresh_bars()
-        if not self._tally.left:
-            self._refresh_actions()
+        self._refresh()
         if self._request.mode != "post_close":  # which has few requests to spend
             self._store_sessions()
         seconds = time.monotonic() - clock
@@ -146,11 +144,18 @@ class RefreshRun:
         )
         return self._append(_with_traffic(report, sent))
 
-    def _refresh_bars(self) -> None:
+    def _refresh(self) -> None:
+        """Store actions, then bars, then what of the actions only these bars tell.
+
+        A reader in between meets a split before the bars that it splits: the whole series at another scale, where bars
+        before their split would make a fall of it.
+        """
         request, tally = self._request, self._tally
         spans = list(year_spans(request.first, request.last, len(request.symbols)))
         for done, (first, last) in enumerate(spans, 1):
             bars = self._fetch(first, last, len(spans))
+            if done == 1:
+                due = self._store_actions()
             is_whole = request.mode == "overnight"
             answered = Answered.of(bars["symbol"], session_dates(bars), first, last) if is_whole else None
             self._store_years(bars, answered)
@@ -160,6 +165,7 @@ class RefreshRun:
                 break
         if tally.left:
             tally.failures.append(f"stopped before {len(tally.left)} symbols were done: run the same again")
+        self._settle_actions(due)
 
     def _fetch(self, first: date, last: date, spans: int) -> pa.Table:
         """Fetch the bars of one span, without incomplete sessions."""
@@ -226,41 +232,60 @@ class RefreshRun:
             tally.written += [write.partition.key for write in report.partitions if write.written]
             tally.unchanged += sum(not write.written for write in report.partitions)
 
-    def _refresh_actions(self) -> None:
-        """Bring the corporate actions; a failure here never touches stored bars."""
+    def _store_actions(self) -> MergedActions | None:
+        """Bring the corporate actions, ahead of the bars; a failure here never touches bars."""
+        request, tally, store = self._request, self._tally, self._writer.actions
+        today = calendar.new_york_date(request.now)
+        symbols = [symbol for symbol in request.symbols if symbol not in tally.rejected]
+        try:
+            actions, answer = self._fetch_actions(symbols, today)
+            merged = store.merge(actions, today, everything=False, answer=answer, ahead_of=request.last)
+        except (AlpacaError, StorageError) as problem:
+            tally.failures.append(f"corporate actions: {problem}")
+            return None
+        tally.actions_added, tally.actions_changed = merged.added, merged.changed
+        tally.actions_withdrawn = merged.withdrawn
+        self._writer.bars.actions_version = store.version
+        return merged
+
+    def _fetch_actions(self, symbols: list[str], today: date) -> tuple[list[Action], Answer]:
+        request, tally = self._request, self._tally
+        everything = request.mode == "overnight"
+        first, last = request.first - PROCESSED_EARLIER, today + PROCESSED_LATER
+        fetched = self._source.corporate_actions(symbols, first, last, with_announced=everything)
+        actions, malformed = read_actions(fetched.lists, request.now)
+        if everything:
+            # what happened before a rename is filed under the old ticker
+            renames = self._writer.actions.renames()
+            while more := predecessors(symbols, renames | renames_in(actions)):
+                symbols = [*symbols, *more]
+                of_more = self._source.corporate_actions(more, first, last, with_announced=True)
+                fetched = FetchedActions.joined([fetched, of_more])
+                actions, malformed = read_actions(fetched.lists, request.now)
+        announced, _ = read_actions(fetched.announced, request.now, announced=True)
+        tally.quarantined += malformed
+        for reason in sorted(set(fetched.failed.values())):
+            count = sum(why == reason for why in fetched.failed.values())
+            tally.failures.append(f"corporate actions of {count} symbols were not fetched: {reason}")
+        answered = frozenset(symbols) - fetched.failed.keys()
+        announced_of = answered - fetched.without_announced if everything else frozenset()
+        return [*announced, *actions], Answer(answered, first, last, fetched.ids, announced_of, request.now)
+
+    def _settle_actions(self, merged: MergedActions | None) -> None:
+        """Compute what depends on the bars just stored, and look for what does not fit them."""
         request, tally, store = self._request, self._tally, self._writer.actions
         today = calendar.new_york_date(request.now)
         everything = request.mode == "overnight"
-        symbols = [symbol for symbol in request.symbols if symbol not in tally.rejected]
         try:
-            first, last = request.first - PROCESSED_EARLIER, today + PROCESSED_LATER
-            fetched = self._source.corporate_actions(symbols, first, last, with_announced=everything)
-            actions, malformed = read_actions(fetched.lists, request.now)
-            if everything:
-                # what happened before a rename is filed under the old ticker
-                renames = store.renames()
-                while more := predecessors(symbols, renames | renames_in(actions)):
-                    symbols = [*symbols, *more]
-                    of_more = self._source.corporate_actions(more, first, last, with_announced=True)
-                    fetched = FetchedActions.joined([fetched, of_more])
-                    actions, malformed = read_actions(fetched.lists, request.now)
-            announced, _ = read_actions(fetched.announced, request.now, announced=True)
-            tally.quarantined += malformed
-            for reason in sorted(set(fetched.failed.values())):
-                count = sum(why == reason for why in fetched.failed.values())
-                tally.failures.append(f"corporate actions of {count} symbols were not fetched: {reason}")
-            answered = frozenset(symbols) - fetched.failed.keys()
-            announced_of = answered - fetched.without_announced if everything else frozenset()
-            answer = Answer(answered, first, last, fetched.ids, announced_of, request.now)
-            merged = store.merge([*announced, *actions], today, everything=everything, answer=answer)
-            tally.actions_added, tally.actions_changed = merged.added, merged.changed
-            tally.actions_withdrawn = merged.withdrawn
-            if everything:
-                tally.new_suspects = sum(
-                    suspect.id in merged.ids or suspect.session >= today - SUSPECT_WINDOW
-                    for suspect in store.note_suspects()
-                )
-        except (AlpacaError, StorageError) as problem:
+            store.be_at_least(self._writer.bars.actions_version)
+            store.settle(None if everything else merged.due if merged else frozenset(), today)
+            since = None if everything else request.last - SUSPECT_WINDOW
+            changed = merged.ids if merged else frozenset()
+            tally.new_suspects = sum(
+                suspect.id in changed or suspect.session >= today - SUSPECT_WINDOW
+                for suspect in store.note_suspects(since)
+            )
+        except StorageError as problem:
             tally.failures.append(f"corporate actions: {problem}")
 
     def _store_sessions(self) -> None:

@@ -24,6 +24,12 @@ RELATIONS = {
 }
 """Relations that read S3, and their objects. Each has a session variable of its name: the files to read instead."""
 
+ACTIONS_VERSION = "actions_version"
+"""In the metadata of the actions: a number that grows with every write. In that of bars: the one they came after.
+
+A run stores the actions first, so bars that came after newer actions than are at hand tell of a torn read.
+"""
+
 _PARTITION = re.compile(r"bars/timeframe=(?P<timeframe>\w+)/year=(?P<year>\d{4})/bars\.parquet")
 
 

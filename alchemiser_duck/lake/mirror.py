@@ -231,13 +231,13 @@ class Copies:
     def __init__(self, mirror: ObjectMirror, listing: Listing, scan: Scan, *, whole: bool) -> None:
         self._mirror = mirror
         self._listing = listing
-        self._scan = scan
+        self.scan = scan
         self._whole = whole
         self._plan = _Plan({}, {}, None)
         self._acquired: list[tuple[CachedObject, Future[Traffic]]] = []
 
     def __enter__(self) -> "Copies":
-        self._plan = self._mirror.plan(self._listing.objects(), self._scan, whole=self._whole)
+        self._plan = self._mirror.plan(self._listing.objects(), self.scan, whole=self._whole)
         self._acquired = self._mirror.acquire(self._plan, self._listing.prefetched)
         wait([fetching for _, fetching in self._acquired], HANDOVER_SECONDS)
         return self

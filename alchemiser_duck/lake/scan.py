@@ -53,7 +53,7 @@ class Scan:
     columns: frozenset[str] | None = None
     """of BAR_VALUES; None: all, and others that may be stored"""
     may_lack_actions: bool = False
-    """True for who writes the lake's corporate actions: until then it may say nothing about them"""
+    """True for who writes the lake's corporate actions: until then there may be none, or those of before"""
 
     @property
     def is_wide(self) -> bool:

@@ -27,11 +27,11 @@ from typing import TYPE_CHECKING, TypeVar
 import duckdb
 from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
-from alchemiser_duck.errors import QueryFailed, StorageUnavailable
+from alchemiser_duck.errors import MissingActions, QueryFailed, StorageUnavailable
 from alchemiser_duck.lake import credentials
 from alchemiser_duck.lake.cached_object import TornRead
 from alchemiser_duck.lake.io_stats import Traffic
-from alchemiser_duck.lake.keys import ACTIONS, RELATIONS
+from alchemiser_duck.lake.keys import ACTIONS, ACTIONS_VERSION, RELATIONS, year_of
 from alchemiser_duck.lake.listing import Listing
 from alchemiser_duck.lake.mirror import Copies, ObjectMirror, torn_by_damage
 from alchemiser_duck.lake.scan import Scan
@@ -41,7 +41,7 @@ from alchemiser_duck.query.door import typed_select
 from alchemiser_duck.query.literals import Scalar, literal, literal_array
 from alchemiser_duck.query.result_cache import ResultCache
 from alchemiser_duck.query.statement import EVERYTHING, Lens, Parameters, Query
-from alchemiser_duck.query.suspects import OPEN_SUSPECTS, Suspect
+from alchemiser_duck.query.suspects import LABEL, Suspect, decoded
 from alchemiser_duck.query.translation import httpfs_error, may_be_torn
 from alchemiser_duck.settings import Settings
 
@@ -52,6 +52,14 @@ if TYPE_CHECKING:
 
 READ_ATTEMPTS = 12
 """How often a read is tried while partitions are replaced under it."""
+
+_LABELS = f"""
+select file_name, decode(key), decode(value)
+
+from parquet_kv_metadata({{}})
+
+where decode(key) in ('{LABEL}', '{ACTIONS_VERSION}')
+"""
 
 Result = TypeVar("Result")
 
@@ -105,7 +113,7 @@ class DuckDBSession:
         self._streams: Instance | None = None
         self._credentials: Credentials | None = None
         self._results = ResultCache()
-        self._suspects_of: frozenset[tuple[str, str]] = frozenset()
+        self._labels: dict[tuple[str, str], dict[str, str]] = {}
         self.suspects: tuple[Suspect, ...] = ()
         """unsettled suspects of the corporate actions that were read last"""
         self._of_thread = local()
@@ -286,15 +294,37 @@ class DuckDBSession:
         connection = self.connection(query.lens, names=query.names, files=files, over_s3=copies.is_remote)
         for name, rows in query.tables.items():
             connection.register(name, rows)
-        self._note_suspects(connection, copies)
+        self._read_labels(connection, query, copies)
         return connection
 
-    def _note_suspects(self, connection: DuckDBPyConnection, copies: Copies) -> None:
-        """Read the suspects that stand in the metadata of the actions which are read, once for each version."""
-        version = frozenset(version for version in copies.versions if version[0] == ACTIONS)
-        if version and version != self._suspects_of:
-            self.suspects = tuple(Suspect.of(row) for row in connection.execute(OPEN_SUSPECTS).fetchall())
-            self._suspects_of = version
+    def _read_labels(self, connection: DuckDBPyConnection, query: Query, copies: Copies) -> None:
+        """Read what writers have noted in the objects of a read, once for each version.
+
+        Raises:
+            TornRead: the bars come after newer corporate actions than those listed.
+        """
+        versions = dict(copies.versions)
+        if ACTIONS not in versions or copies.scan.may_lack_actions:
+            return
+        labelled = {version for version in versions.items() if version[0] == ACTIONS or year_of(version[0])}
+        known = self._labels
+        if new := [copies.paths[key] for key, etag in labelled if (key, etag) not in known]:
+            key_of = {path: (key, versions[key]) for key, path in copies.paths.items()}
+            known = {version: labels for version, labels in known.items() if version in labelled}
+            known |= {key_of[path]: {} for path in new}
+            with self._noticing(query, copies):
+                for path, name, value in connection.execute(_LABELS.format(literal_array(new))).fetchall():
+                    known[key_of[path]][name] = value
+            self._labels = known
+            self.suspects = tuple(decoded(known[ACTIONS, versions[ACTIONS]].get(LABEL)))
+        met = {key: int(known[key, etag].get(ACTIONS_VERSION, 0)) for key, etag in labelled}
+        if (needed := max(met.values())) > met[ACTIONS]:
+            error = MissingActions(
+                f"{self._settings.lake_url}/{ACTIONS} is version {met[ACTIONS]}, and the bars came after {needed}, "
+                "so prices would be adjusted wrongly; to bring it up to date: "
+                "alchemiser-duck refresh --mode overnight"
+            )
+            raise TornRead(str(error), error)
 
     def _result(self, connection: DuckDBPyConnection, query: Query, copies: Copies) -> DuckDBPyRelation:
         """The rows of a query as the connection's table `result`."""

@@ -16,13 +16,8 @@ from alchemiser_duck.errors import SuspectPrices
 LABEL = "suspects"
 """The key of the actions' metadata, a JSON list."""
 
-OPEN_SUSPECTS = f"""
-select unnest(from_json(decode(value), '["json"]'))::varchar
-
-from parquet_kv_metadata(getvariable('corporate_actions'))
-
-where decode(key) = '{LABEL}'
-"""
+PENDING = "pending"
+"""The suspicion of an action that counts once the run which brings its bars has ended."""
 
 NAMED = 3
 """Suspects that a message names; it counts the others."""
@@ -43,12 +38,6 @@ class Suspect:
     id: str | None
     suspicion: str
 
-    @staticmethod
-    def of(row: tuple[Any, ...]) -> "Suspect":
-        """Read one of OPEN_SUSPECTS."""
-        values = json.loads(row[0])
-        return Suspect(**values | {"session": date.fromisoformat(values["session"])})
-
     def __str__(self) -> str:
         return f"{self.symbol} {self.session}: {self.suspicion}"
 
@@ -56,6 +45,15 @@ class Suspect:
 def encoded(suspects: Iterable[Suspect]) -> str:
     """Write suspects as metadata."""
     return json.dumps([asdict(suspect) for suspect in suspects], default=lambda value: value.isoformat())
+
+
+def decoded(label: str | None) -> list[Suspect]:
+    """Read suspects from metadata."""
+    return [_suspect(values) for values in json.loads(label or "[]")]
+
+
+def _suspect(values: dict[str, Any]) -> Suspect:
+    return Suspect(**values | {"session": date.fromisoformat(values["session"])})
 
 
 def watch(

@@ -1,5 +1,6 @@
 -- action_factors: what becomes of each action, and the factor by which it multiplies the prices before its ex-date.
 -- grain: id | actions: a relation of the shape of corporate_actions
+-- expected: a session whose bars are about to be stored: its actions count from now on, so that no reader meets them late
 -- split: old_rate / new_rate; stock dividend: 1 / (1 + rate); cash dividend: 1 - amount / previous close, the close in
 -- terms of the shares after a split of the same day; spin-off: as a dividend of the new shares, at their first close.
 -- Dividends of one day add up: 3 and 2 after a close of 50 make 0.9.
@@ -9,7 +10,7 @@
 -- Of several versions the one counts that fits the overnight move of its day, then the one processed last: what arrived
 -- first does not matter, so that every order of arrivals ends in the same prices.
 -- factors are null unless applied | rule: the version of these formulas, stored beside what they give
-create or replace macro action_factors(actions := 'corporate_actions') as table (
+create or replace macro action_factors(actions := 'corporate_actions', expected := null) as table (
 
     with
 
@@ -55,7 +56,7 @@ create or replace macro action_factors(actions := 'corporate_actions') as table 
 
     newest as (
 
-        select max(date) as date
+        select greatest(max(date), expected::date) as date
 
         from bars_raw
 
