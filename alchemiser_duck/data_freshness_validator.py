@@ -3,7 +3,7 @@
 The rules are SQL: sql/relations/freshness.sql, gaps.sql and findings.sql.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -30,6 +30,8 @@ class FreshnessReport:
     stale: tuple[str, ...]
     missing: tuple[str, ...]
     """named, and no bar is stored"""
+    halted: tuple[str, ...]
+    """a person said so, and no bar has come since"""
     ended: tuple[str, ...]
     """renamed, merged or removed: no bar is expected any more"""
     last_dates: Mapping[str, date]
@@ -112,12 +114,15 @@ class DataFreshnessValidator:
         universe = self._universe(symbols)
         rows = self._freshness(universe, now, as_of)
         stale = {row[0]: None for row in rows if row[3] == "stale" and row[2] > max_sessions_behind}
+        unknown = set(universe or ()) - {row[0] for row in rows}
+        renamed = self._renamed(unknown, now, as_of) if rows and unknown else []
         report = FreshnessReport(
             expected_session=rows[0][4] if rows else None,
-            fresh=tuple(row[0] for row in rows if row[3] != "ended" and row[0] not in stale),
+            fresh=tuple(row[0] for row in rows if row[3] in ("fresh", "stale") and row[0] not in stale),
             stale=tuple(stale),
-            missing=tuple(sorted(set(universe or ()) - {row[0] for row in rows})),
-            ended=tuple(row[0] for row in rows if row[3] == "ended"),
+            missing=tuple(sorted(unknown - set(renamed))),
+            halted=tuple(row[0] for row in rows if row[3] == "halted"),
+            ended=(*(row[0] for row in rows if row[3] == "ended"), *renamed),
             last_dates={row[0]: row[1] for row in rows},
             sessions_behind={row[0]: row[2] for row in rows},
         )
@@ -173,6 +178,12 @@ class DataFreshnessValidator:
                 rows = []
             by_symbol |= {row[0]: row for row in rows}
         return [by_symbol[symbol] for symbol in sorted(by_symbol)]
+
+    def _renamed(self, symbols: Collection[str], now: datetime, as_of: date | None) -> list[str]:
+        """Return those of the symbols whose bars are stored under the company's newer ticker."""
+        conditions = [f"symbol in ({literal_list(sorted(symbols))})", "valid_to is not null", "series is not null"]
+        query = f"select distinct symbol from listings{where(conditions)} order by symbol"
+        return [symbol for (symbol,) in self._session.snapshot(query, lens=Lens(as_of=as_of, now=now)).fetchall()]
 
 
 def _complaint(report: FreshnessReport) -> str:

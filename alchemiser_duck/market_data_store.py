@@ -11,9 +11,10 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from alchemiser_duck.bars import require_timeframe
-from alchemiser_duck.errors import BadParameter, EmptyLake, UnknownSymbol
+from alchemiser_duck.errors import BadParameter, EmptyLake, UnknownSymbol, did_you_mean
 from alchemiser_duck.exchange_calendar import new_york_date
 from alchemiser_duck.ingest.bar_overrides import BarOverride, checked_values
+from alchemiser_duck.ingest.corporate_actions import DELISTING, HALT
 from alchemiser_duck.ingest.lake_writer import LakeWriter
 from alchemiser_duck.ingest.merge import BAR_SCHEMA
 from alchemiser_duck.ingest.partitions import Partition, PartitionWrite, WriteReport
@@ -106,6 +107,25 @@ class MarketDataStore(LakeWriter):
         """
         self.bars.restore(one_symbol(symbol), as_day(day, "session"))
         self._recompute_factors(datetime.now(UTC))
+
+    def note_end(self, symbol: Any, day: Any, reason: str, now: datetime, *, is_halt: bool = False) -> str:
+        """Say that a symbol does not trade any more, or that trading is halted; `freshness` expects no bar of it.
+
+        Bars that come after the day count for more than this word.
+
+        Returns:
+            the id, with which `actions.restore` takes it back.
+
+        Raises:
+            BadParameter: the symbol or the day is none, or there is no reason.
+            UnknownSymbol: no bar of it is stored.
+        """
+        name, session = one_symbol(symbol), as_day(day, "day")
+        if name not in (known := self.list_symbols()):
+            raise UnknownSymbol(
+                f"no bars of {name} in {self._settings.lake_url}: nothing was noted{did_you_mean(name, known)}", (name,)
+            )
+        return self.actions.add(HALT if is_halt else DELISTING, name, session, {}, reason, now)
 
     def _recompute_factors(self, now: datetime) -> None:
         """Bring the factors that are made of closes in line with the bars."""

@@ -68,6 +68,7 @@ set variable market_data = 'sql/empty_lake';
 .read sql/relations/bars_of_periods.sql
 .read sql/relations/bars_weekly.sql
 .read sql/relations/bars_monthly.sql
+.read sql/relations/listings.sql
 .read sql/relations/symbols.sql
 .read sql/relations/universe.sql
 .read sql/relations/refresh_runs.sql

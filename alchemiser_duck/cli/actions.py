@@ -13,14 +13,13 @@ from alchemiser_duck.cli.options import (
     ListGroup,
     OutputFormat,
     OutputOption,
+    ReasonOption,
     StatsOption,
     SymbolsArgument,
     group,
 )
 from alchemiser_duck.cli.rows import open_adapter, read, write
 from alchemiser_duck.errors import BadParameter, ExitCode
-
-ReasonOption = Annotated[str, typer.Option("--reason", help="Why, for whoever reads it later.")]
 
 commands = group(
     "Corporate actions: list them with their factors, find what is suspicious, override the vendor.",

@@ -15,6 +15,7 @@ from alchemiser_duck.cli.options import (
     ListGroup,
     OutputFormat,
     OutputOption,
+    ReasonOption,
     StartOption,
     StatsOption,
     SymbolsArgument,
@@ -33,7 +34,6 @@ commands.add_typer(of_bars, name="bars")
 
 SymbolArgument = Annotated[str, typer.Argument(help="A ticker.")]
 SessionArgument = Annotated[str, typer.Argument(help="A session, e.g. 2021-06-11.")]
-ReasonOption = Annotated[str, typer.Option("--reason", help="Why, for whoever reads it later.")]
 
 
 @of_bars.command("list", epilog="Example: alchemiser-duck bars AAPL MSFT --start 2024-01-01 --format csv")

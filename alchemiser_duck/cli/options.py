@@ -34,6 +34,7 @@ def group(text: str = "", example: str = "", **more: Any) -> typer.Typer:
 
 
 FormatOption = Annotated[OutputFormat, typer.Option("--format", "-f", help="How rows are written.")]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why, for whoever reads it later.")]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file instead of stdout.")]
 LimitOption = Annotated[
     int | None, typer.Option("--limit", min=0, max=2**31 - 1, help="Rows at most; 0: all. Default: 40 in a table.")

@@ -1,5 +1,6 @@
 """Commands on symbols: list the stored ones, extract those that files talk about."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from alchemiser_duck.cli.options import (
     ListGroup,
     OutputFormat,
     OutputOption,
+    ReasonOption,
     StatsOption,
     group,
 )
@@ -46,6 +48,42 @@ def universe(
     read("from universe order by symbol", as_of, form, path, limit, stats=False)
 
 
+@commands.command(epilog="Example: alchemiser-duck symbols listings META")
+def listings(
+    symbol: Annotated[str | None, typer.Argument(help="A ticker, of today or of then; default: all.")] = None,
+    as_of: AsOfOption = None,
+    form: FormatOption = OutputFormat.TABLE,
+    path: OutputOption = None,
+    limit: LimitOption = None,
+) -> None:
+    """Show who had which ticker from when to when: renames, mergers, ends, reused tickers."""
+    from alchemiser_duck.query.arguments import one_symbol
+    from alchemiser_duck.query.literals import literal
+
+    condition = f" where {literal(one_symbol(symbol))} in (symbol, series, company)" if symbol else ""
+    read(f"from listings{condition} order by symbol, valid_from", as_of, form, path, limit, stats=False)
+
+
+@commands.command(epilog="Example: alchemiser-duck symbols ended SIVB 2023-03-10 --reason 'closed by the regulator'")
+def ended(
+    symbol: Annotated[str, typer.Argument(help="A ticker.")],
+    day: Annotated[str, typer.Argument(help="The first day on which it did not trade, e.g. 2023-03-10.")],
+    reason: ReasonOption,
+) -> None:
+    """Say that a symbol does not trade any more: it is not stale for ever."""
+    _note_end(symbol, day, reason, is_halt=False)
+
+
+@commands.command(epilog="Example: alchemiser-duck symbols halted SVXY 2024-02-05 --reason 'news pending'")
+def halted(
+    symbol: Annotated[str, typer.Argument(help="A ticker.")],
+    day: Annotated[str, typer.Argument(help="The day on which trading stopped, e.g. 2024-02-05.")],
+    reason: ReasonOption,
+) -> None:
+    """Say that trading is halted: it is not stale until its next bar."""
+    _note_end(symbol, day, reason, is_halt=True)
+
+
 @commands.command(epilog="Example: alchemiser-duck symbols extract strategies/")
 def extract(
     paths: Annotated[list[Path], typer.Argument(help="Files or folders.")],
@@ -74,3 +112,11 @@ def extract(
     write(pa.Table.from_pylist(rows, pa.schema(list(columns.items()))), form, path, 0 if limit is None else limit)
     for one in found.left_out:
         console.warning(str(one))
+
+
+def _note_end(symbol: str, day: str, reason: str, *, is_halt: bool) -> None:
+    from alchemiser_duck.cli import console
+    from alchemiser_duck.market_data_store import MarketDataStore
+
+    noted = MarketDataStore().note_end(symbol, day, reason, datetime.now(UTC), is_halt=is_halt)
+    console.info(f"noted; to take it back: alchemiser-duck actions restore {noted}")

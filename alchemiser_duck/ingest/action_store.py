@@ -29,7 +29,7 @@ from alchemiser_duck.ingest.corporate_actions import (
 )
 from alchemiser_duck.ingest.identities import Rename, renames_in
 from alchemiser_duck.ingest.settlement import accepted, of_a_person, with_override, without_override
-from alchemiser_duck.lake.keys import ACTIONS, ACTIONS_VERSION
+from alchemiser_duck.lake.keys import ACTIONS, ACTIONS_VERSION, partition
 from alchemiser_duck.lake.object_store import PreconditionFailed, S3Objects, small_parquet
 from alchemiser_duck.lake.scan import Scan
 from alchemiser_duck.query.literals import literal
@@ -50,6 +50,16 @@ SUSPECTS_KEPT = 10_000
 LONGEST_HALT = timedelta(days=366)
 """The close before an ex-date lies no further back: no symbol comes back from a longer halt."""
 
+_SUSPECTS = """
+select symbol, date, id, suspicion
+
+from corporate_action_suspects
+
+where not is_question
+
+order by date desc, symbol, suspicion, id
+"""
+
 
 class CorporateActionStore:
     """Corporate actions on S3: read, merge, conditional write."""
@@ -61,6 +71,7 @@ class CorporateActionStore:
         self.version = 0
         """of the object as this store read or wrote it last; a later one is greater"""
         self._at_least = 0
+        self._seen: tuple[pa.Table, list[Suspect]] = (ACTION_SCHEMA.empty_table(), [])
 
     def be_at_least(self, version: int) -> None:
         """Give the object this version at the next write, and write it even if that is all."""
@@ -93,8 +104,6 @@ class CorporateActionStore:
         """
         actions_fetched = list(fetched)
         merged = merge_actions(None, ())
-        if not actions_fetched and not everything:
-            return merged  # nothing can be due that the vendor does not name: S3 is not asked
 
         def change(stored: pa.Table | None, suspects: list[Suspect]) -> tuple[pa.Table, list[Suspect]]:
             nonlocal merged
@@ -162,14 +171,15 @@ class CorporateActionStore:
 
         self._change(change)
 
-    def add(self, kind: str, symbol: str, day: date, values: Mapping[str, Any], reason: str, now: datetime) -> None:
-        """Add an action that the vendor does not have; when it sends the same, that one counts.
+    def add(self, kind: str, symbol: str, day: date, values: Mapping[str, Any], reason: str, now: datetime) -> str:
+        """Add an action that the vendor does not have, and return its id; when it sends the same, that one counts.
 
         Raises:
             BadParameter: the type or a value does not fit, or there is no reason.
         """
         action = of_a_person(kind, symbol, day, values, reason, now)
         self._change(lambda stored: merge_actions(stored, [action]).actions)
+        return str(action["id"])
 
     def _change(self, change: Callable[[pa.Table], pa.Table]) -> None:
         self.rewrite(lambda stored: self.with_factors(change(_or_empty(stored))))
@@ -199,6 +209,7 @@ class CorporateActionStore:
             suspects = decoded(labels.get(LABEL))
             self.version = int(labels.get(ACTIONS_VERSION, 0))
             after, noted = change(before, suspects)
+            self._seen = (_or_empty(before) if after is None else after, noted)
             is_same = after is None or (before is not None and after.equals(before))
             if after is None or (is_same and noted == suspects and self.version >= self._at_least):
                 return
@@ -245,27 +256,36 @@ class CorporateActionStore:
             actions = actions.set_column(actions.schema.get_field_index(name), name, column)
         return actions.cast(ACTION_SCHEMA)
 
-    def note_suspects(self, since: date | None = None) -> list[Suspect]:
-        """Find the suspects that are likely to be wrong, and write them where every read of prices sees them.
-
-        Args:
-            since: look at days after this one only; what is noted of others stays. None: look at all.
-        """
-        text = (
-            "select symbol, date, id, suspicion from corporate_action_suspects "
-            "where not is_question order by date desc, symbol, suspicion, id"
-        )
-        scan = Scan(since, may_lack_actions=True)
+    def note_suspects(self) -> list[Suspect]:
+        """Find the suspects that are likely to be wrong, and write them where every read of prices sees them."""
         try:
-            found = [Suspect(*row) for row in self._session.read(Query(text, text, Lens(since=since)), scan).fetchall()]
+            scan = Scan(may_lack_actions=True)
+            found = [Suspect(*row) for row in self._session.read(Query(_SUSPECTS, _SUSPECTS), scan).fetchall()]
         except EmptyLake:
             return []
+        self._rewrite(lambda stored, _: (stored, found[:SUSPECTS_KEPT]))
+        return found
 
-        def change(stored: pa.Table | None, noted: list[Suspect]) -> tuple[pa.Table | None, list[Suspect]]:
-            older = [suspect for suspect in noted if since and suspect.session <= since]
-            return stored, (found + older)[:SUSPECTS_KEPT]
+    def note_new_suspects(self, bars: pa.Table, since: date) -> list[Suspect]:
+        """Look for suspects among a few bars just stored; nothing is read from S3, and what is noted of others stays.
 
-        self._rewrite(change)
+        Args:
+            bars: in BAR_SCHEMA, from the session before the first one that is looked at.
+            since: days after this one are looked at.
+        """
+        if not bars.num_rows:
+            return []
+        actions, noted = self._seen
+        objects = {partition(pc.max(bars["date"]).as_py().year): bars, ACTIONS: actions}
+        rows = self._session.over(objects, _SUSPECTS, Lens(since=since))
+        found = [Suspect(*row) for row in rows]
+        if found != [suspect for suspect in noted if suspect.session > since]:
+            self._rewrite(
+                lambda stored, noted: (
+                    _or_empty(stored),
+                    (found + [suspect for suspect in noted if suspect.session <= since])[:SUSPECTS_KEPT],
+                )
+            )
         return found
 
     def _factors(self, actions: pa.Table, since: date, ahead_of: date | None) -> pa.Table:

@@ -95,7 +95,12 @@ FIELDS: dict[str, dict[str, str]] = {
 
 ACCEPTED_MOVE = "accepted_move"
 """The type of a row that says: prices moved so on this day, and no action is missing."""
-FIELDS[ACCEPTED_MOVE] = {"symbol": "symbol", "ex_date": "ex_date"}
+DELISTING = "delisting"
+"""The type of a row that says: from this day on the symbol does not trade any more."""
+HALT = "halt"
+"""The type of a row that says: trading stopped on this day, and may begin again."""
+for _fact in (ACCEPTED_MOVE, DELISTING, HALT):
+    FIELDS[_fact] = {"symbol": "symbol", "ex_date": "ex_date"}
 
 # fields that a row may lack
 _OPTIONAL = {"stock_merger": {"new_symbol": "acquirer_symbol"}, "cash_merger": {"new_symbol": "acquirer_symbol"}}

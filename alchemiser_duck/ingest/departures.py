@@ -5,7 +5,6 @@ series of its own, RNA-202602 after the month in which the new one began. A sing
 and stays findable in altered_bars. What comes back is put back.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -14,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alchemiser_duck.bars import FORMER, AlteredBar
-from alchemiser_duck.ingest.bar_overrides import FIELDS
+from alchemiser_duck.ingest.identities import values_of
 from alchemiser_duck.ingest.merge import BAR_SCHEMA, MergedPartition
 
 GONE_AT_LEAST = 3
@@ -88,7 +87,7 @@ def without_departed(
         row | {"symbol": former_name(row["symbol"], former[row["symbol"]])} for row in before if row["symbol"] in former
     ]
     noted = tuple(
-        AlteredBar(row["symbol"], row["timestamp"], _reason(row["symbol"], former), _values(row)) for row in rows
+        AlteredBar(row["symbol"], row["timestamp"], _reason(row["symbol"], former), values_of(row)) for row in rows
     )
     left = bars.join(gone.select(["symbol", "date"]), ["symbol", "date"], join_type="left anti").select(
         BAR_SCHEMA.names
@@ -127,7 +126,3 @@ def _reason(symbol: str, former: Mapping[str, date]) -> str:
     if symbol in former:
         return f"of a former owner of the ticker: kept as {former_name(symbol, former[symbol])}"
     return "the vendor no longer sends it"
-
-
-def _values(row: Mapping[str, object]) -> str:
-    return json.dumps({name: row[name] for name in FIELDS})

@@ -11,7 +11,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -31,6 +31,7 @@ from alchemiser_duck.ingest.bar_overrides import (
     without,
 )
 from alchemiser_duck.ingest.departures import Answered, Departures, relabelled, without_departed
+from alchemiser_duck.ingest.identities import OneCompany, Rename
 from alchemiser_duck.ingest.merge import (
     BAR_SCHEMA,
     Changes,
@@ -52,6 +53,8 @@ ROW_GROUP_ROWS = 131_072
 
 FOOTER_BYTES = 1 << 20
 """Enough of an object's end to hold its Parquet footer."""
+
+RECENT = timedelta(days=30)
 
 Change = Callable[[pa.Table | None, Overrides], MergedPartition | None]
 """Makes another partition of the stored one. None stands for no partition, and for no change."""
@@ -114,6 +117,10 @@ class BarPartitions:
         self._objects = objects
         self._feeds: dict[str, str] = {}
         self._read_ahead_of: dict[Partition, _Read] = {}
+        self.recent: pa.Table = BAR_SCHEMA.empty_table()
+        """the last RECENT of bars of the partition that was written last"""
+        self.renamed: Mapping[Rename, list[str]] = {}
+        """renames, and what the company was called since: its bars are stored once"""
         self.actions_version = 0
         """of the corporate actions that the next bars come after; what is met in a partition raises it"""
 
@@ -213,11 +220,13 @@ class BarPartitions:
         def merge(stored: pa.Table | None, overrides: Overrides) -> MergedPartition | None:
             nonlocal changes, replaced, departures
             counting, noted = applied(bars, overrides) if overrides else (bars, {})
-            merged = merge_bars(stored, counting)
-            changes, rows = merged.changes, merged.bars.num_rows
+            rows = 0 if stored is None else stored.num_rows
+            company = OneCompany.of(stored, counting, self.renamed)
+            merged = merge_bars(company.stored, company.incoming)
+            changes = merged.changes
             if answered:
                 merged, departures = without_departed(merged, arrived, answered)
-            replaced = merged.replaced
+            replaced = (*company.left, *merged.replaced)
             if not merged.changed and merged.bars.num_rows == rows and noted == overrides and not departures.former:
                 return None
             return replace(merged, labels={LABEL: encoded(noted)}) if noted else merged
@@ -283,6 +292,7 @@ class BarPartitions:
             self._refuse_other_feed(feed, stored_feed)
             rows = 0 if stored is None else stored.num_rows
             after = change(stored, decoded(labels.get(LABEL)))
+            self.recent = _last_bars(stored if after is None else after.bars)
             del stored
             if after is None:
                 return PartitionWrite(partition, False, rows, attempt)
@@ -341,6 +351,12 @@ class BarPartitions:
             ) from problem
         self._feeds[partition.timeframe] = labels.get("feed", "")
         return bars, labels
+
+
+def _last_bars(bars: pa.Table | None) -> pa.Table:
+    if bars is None or not bars.num_rows:
+        return BAR_SCHEMA.empty_table()
+    return bars.filter(pc.greater(bars["date"], pc.max(bars["date"]).as_py() - RECENT))
 
 
 def _with_bar(

@@ -21,7 +21,7 @@ from alchemiser_duck.bars import AlteredBar, QuarantinedBar
 from alchemiser_duck.errors import AlpacaError, StorageError, StorageRefused
 from alchemiser_duck.ingest.corporate_actions import Action, Answer, MergedActions, read_actions
 from alchemiser_duck.ingest.departures import Answered, former_name
-from alchemiser_duck.ingest.identities import predecessors, renames_in
+from alchemiser_duck.ingest.identities import later_tickers, predecessors, renames_in
 from alchemiser_duck.ingest.lake_writer import LakeWriter
 from alchemiser_duck.ingest.merge import INCOMING_SCHEMA, Changes, by_year, session_dates
 from alchemiser_duck.ingest.run_reports import Mode, RefreshReport, ShortHistory, SymbolOutcome
@@ -155,7 +155,8 @@ class RefreshRun:
         for done, (first, last) in enumerate(spans, 1):
             bars = self._fetch(first, last, len(spans))
             if done == 1:
-                due = self._store_actions()
+                fetched = self._fetch_actions()
+                merged = self._store_actions(fetched) if self._is_ahead(fetched) else None
             is_whole = request.mode == "overnight"
             answered = Answered.of(bars["symbol"], session_dates(bars), first, last) if is_whole else None
             self._store_years(bars, answered)
@@ -165,7 +166,7 @@ class RefreshRun:
                 break
         if tally.left:
             tally.failures.append(f"stopped before {len(tally.left)} symbols were done: run the same again")
-        self._settle_actions(due)
+        self._settle_actions(merged or self._store_actions(fetched))
 
     def _fetch(self, first: date, last: date, spans: int) -> pa.Table:
         """Fetch the bars of one span, without incomplete sessions."""
@@ -232,36 +233,28 @@ class RefreshRun:
             tally.written += [write.partition.key for write in report.partitions if write.written]
             tally.unchanged += sum(not write.written for write in report.partitions)
 
-    def _store_actions(self) -> MergedActions | None:
-        """Bring the corporate actions, ahead of the bars; a failure here never touches bars."""
-        request, tally, store = self._request, self._tally, self._writer.actions
-        today = calendar.new_york_date(request.now)
+    def _fetch_actions(self) -> tuple[list[Action], Answer] | None:
+        """Bring the corporate actions; a failure here never touches bars."""
+        request, tally = self._request, self._tally
         symbols = [symbol for symbol in request.symbols if symbol not in tally.rejected]
+        everything = request.mode == "overnight"
+        first = request.first - PROCESSED_EARLIER
+        last = calendar.new_york_date(request.now) + PROCESSED_LATER
         try:
-            actions, answer = self._fetch_actions(symbols, today)
-            merged = store.merge(actions, today, everything=False, answer=answer, ahead_of=request.last)
+            fetched = self._source.corporate_actions(symbols, first, last, with_announced=everything)
+            actions, malformed = read_actions(fetched.lists, request.now)
+            if everything:
+                # what happened before a rename is filed under the old ticker
+                renames = self._writer.actions.renames()
+                while more := predecessors(symbols, renames | renames_in(actions)):
+                    symbols = [*symbols, *more]
+                    of_more = self._source.corporate_actions(more, first, last, with_announced=True)
+                    fetched = FetchedActions.joined([fetched, of_more])
+                    actions, malformed = read_actions(fetched.lists, request.now)
+                self._writer.bars.renamed = later_tickers(renames | renames_in(actions))
         except (AlpacaError, StorageError) as problem:
             tally.failures.append(f"corporate actions: {problem}")
             return None
-        tally.actions_added, tally.actions_changed = merged.added, merged.changed
-        tally.actions_withdrawn = merged.withdrawn
-        self._writer.bars.actions_version = store.version
-        return merged
-
-    def _fetch_actions(self, symbols: list[str], today: date) -> tuple[list[Action], Answer]:
-        request, tally = self._request, self._tally
-        everything = request.mode == "overnight"
-        first, last = request.first - PROCESSED_EARLIER, today + PROCESSED_LATER
-        fetched = self._source.corporate_actions(symbols, first, last, with_announced=everything)
-        actions, malformed = read_actions(fetched.lists, request.now)
-        if everything:
-            # what happened before a rename is filed under the old ticker
-            renames = self._writer.actions.renames()
-            while more := predecessors(symbols, renames | renames_in(actions)):
-                symbols = [*symbols, *more]
-                of_more = self._source.corporate_actions(more, first, last, with_announced=True)
-                fetched = FetchedActions.joined([fetched, of_more])
-                actions, malformed = read_actions(fetched.lists, request.now)
         announced, _ = read_actions(fetched.announced, request.now, announced=True)
         tally.quarantined += malformed
         for reason in sorted(set(fetched.failed.values())):
@@ -271,19 +264,44 @@ class RefreshRun:
         announced_of = answered - fetched.without_announced if everything else frozenset()
         return [*announced, *actions], Answer(answered, first, last, fetched.ids, announced_of, request.now)
 
+    def _is_ahead(self, fetched: tuple[list[Action], Answer] | None) -> bool:
+        """Tell whether an action takes effect with the bars that this run stores."""
+        request = self._request
+        return fetched is not None and any(request.first <= action["ex_date"] <= request.last for action in fetched[0])
+
+    def _store_actions(self, fetched: tuple[list[Action], Answer] | None) -> MergedActions | None:
+        request, tally, store = self._request, self._tally, self._writer.actions
+        if fetched is None:
+            return None
+        actions, answer = fetched
+        if not actions and request.mode != "overnight":
+            return None  # nothing can be due that the vendor does not name: S3 is not asked
+        today = calendar.new_york_date(request.now)
+        try:
+            merged = store.merge(actions, today, everything=False, answer=answer, ahead_of=request.last)
+        except (AlpacaError, StorageError) as problem:
+            tally.failures.append(f"corporate actions: {problem}")
+            return None
+        tally.actions_added, tally.actions_changed = merged.added, merged.changed
+        tally.actions_withdrawn = merged.withdrawn
+        self._writer.bars.actions_version = store.version
+        return merged
+
     def _settle_actions(self, merged: MergedActions | None) -> None:
         """Compute what depends on the bars just stored, and look for what does not fit them."""
         request, tally, store = self._request, self._tally, self._writer.actions
         today = calendar.new_york_date(request.now)
-        everything = request.mode == "overnight"
         try:
             store.be_at_least(self._writer.bars.actions_version)
-            store.settle(None if everything else merged.due if merged else frozenset(), today)
-            since = None if everything else request.last - SUSPECT_WINDOW
+            if request.mode == "overnight":
+                store.settle(None, today)
+                suspects = store.note_suspects()
+            else:
+                store.settle(merged.due if merged else frozenset(), today)
+                suspects = store.note_new_suspects(self._writer.bars.recent, request.last - SUSPECT_WINDOW)
             changed = merged.ids if merged else frozenset()
             tally.new_suspects = sum(
-                suspect.id in changed or suspect.session >= today - SUSPECT_WINDOW
-                for suspect in store.note_suspects(since)
+                suspect.id in changed or suspect.session >= today - SUSPECT_WINDOW for suspect in suspects
             )
         except StorageError as problem:
             tally.failures.append(f"corporate actions: {problem}")

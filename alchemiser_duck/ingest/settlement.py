@@ -10,7 +10,9 @@ import pyarrow as pa
 from alchemiser_duck.errors import BadParameter, did_you_mean
 from alchemiser_duck.ingest.corporate_actions import (
     ACCEPTED_MOVE,
+    DELISTING,
     FIELDS,
+    HALT,
     USER,
     Action,
     action_of,
@@ -24,7 +26,12 @@ _OF_A_PERSON = (
     *("accepted_reason", "accepted_at"),
 )
 
-ADDABLE = frozenset({"forward_split", "reverse_split", "stock_dividend", "cash_dividend", "spin_off", ACCEPTED_MOVE})
+ADDABLE = frozenset(
+    {
+        *("forward_split", "reverse_split", "stock_dividend", "cash_dividend", "spin_off"),
+        *(ACCEPTED_MOVE, DELISTING, HALT),
+    }
+)
 """Types that a person may add."""
 
 

@@ -21,8 +21,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Lock, local
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import duckdb
 from duckdb import DuckDBPyConnection, DuckDBPyRelation
@@ -31,9 +32,10 @@ from alchemiser_duck.errors import MissingActions, QueryFailed, StorageUnavailab
 from alchemiser_duck.lake import credentials
 from alchemiser_duck.lake.cached_object import TornRead
 from alchemiser_duck.lake.io_stats import Traffic
-from alchemiser_duck.lake.keys import ACTIONS, ACTIONS_VERSION, RELATIONS, year_of
+from alchemiser_duck.lake.keys import ACTIONS, ACTIONS_VERSION, RELATIONS, fits, year_of
 from alchemiser_duck.lake.listing import Listing
 from alchemiser_duck.lake.mirror import Copies, ObjectMirror, torn_by_damage
+from alchemiser_duck.lake.object_store import small_parquet
 from alchemiser_duck.lake.scan import Scan
 from alchemiser_duck.query.catalogue import SqlFile, built_in_files, files_named_in, user_files
 from alchemiser_duck.query.connection import Instance, empty_lake
@@ -306,15 +308,18 @@ class DuckDBSession:
         versions = dict(copies.versions)
         if ACTIONS not in versions or copies.scan.may_lack_actions:
             return
-        labelled = {version for version in versions.items() if version[0] == ACTIONS or year_of(version[0])}
+        bars = sorted(key for key in versions if year_of(key))
+        # over httpfs a footer is a round trip: the newest is the one that a run writes
+        labelled = {(key, versions[key]) for key in (ACTIONS, *(bars[-1:] if copies.is_remote else bars))}
         known = self._labels
         if new := [copies.paths[key] for key, etag in labelled if (key, etag) not in known]:
             key_of = {path: (key, versions[key]) for key, path in copies.paths.items()}
             known = {version: labels for version, labels in known.items() if version in labelled}
             known |= {key_of[path]: {} for path in new}
             with self._noticing(query, copies):
-                for path, name, value in connection.execute(_LABELS.format(literal_array(new))).fetchall():
-                    known[key_of[path]][name] = value
+                labels = self._table("labels", _LABELS.format(literal_array(new)), None, connection, copies)
+            for path, name, value in labels.fetchall():
+                known[key_of[path]][name] = value
             self._labels = known
             self.suspects = tuple(decoded(known[ACTIONS, versions[ACTIONS]].get(LABEL)))
         met = {key: int(known[key, etag].get(ACTIONS_VERSION, 0)) for key, etag in labelled}
@@ -328,12 +333,18 @@ class DuckDBSession:
 
     def _result(self, connection: DuckDBPyConnection, query: Query, copies: Copies) -> DuckDBPyRelation:
         """The rows of a query as the connection's table `result`."""
-        text = f"create temporary table result as from (\n{query.text}\n)"
         with self._noticing(query, copies):
-            told = connection.execute(f"explain analyze {text}" if copies.is_remote else text, query.parameters)
+            return self._table("result", query.text, query.parameters, connection, copies)
+
+    def _table(
+        self, name: str, text: str, parameters: Parameters, connection: DuckDBPyConnection, copies: Copies
+    ) -> DuckDBPyRelation:
+        """Read rows into a temporary table, and count what httpfs asks for."""
+        create = f"create temporary table {name} as from (\n{text}\n)"
+        told = connection.execute(f"explain analyze {create}" if copies.is_remote else create, parameters)
         if copies.is_remote:
             self._of_thread.traffic = self.traffic + _http_traffic(told.fetchall()[0][1])
-        return connection.table("result")
+        return connection.table(name)
 
     @contextmanager
     def _noticing(self, query: Query, copies: Copies) -> Iterator[None]:
@@ -376,6 +387,17 @@ class DuckDBSession:
     def traffic(self) -> Traffic:
         """What this thread has asked of S3 so far; retries within a request do not count."""
         return getattr(self._of_thread, "traffic", Traffic())
+
+    def over(self, objects: "Mapping[str, pa.Table]", text: str, lens: Lens = EVERYTHING) -> list[tuple[Any, ...]]:
+        """Return the rows of a SELECT over objects as they are given, by key; S3 is not asked."""
+        with TemporaryDirectory(dir=self.mirror.folder) as folder:
+            files = {name: stand_in(name) for name in RELATIONS}
+            for key, table in objects.items():
+                path = Path(folder, key)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(small_parquet(table))
+                files |= {name: [str(path)] for name, pattern in RELATIONS.items() if fits(pattern)(key)}
+            return self.connection(lens, names=text, files=files).execute(text).fetchall()
 
     def stack(self, *parts: DuckDBPyRelation) -> DuckDBPyRelation:
         """Put the rows of snapshots with the same columns together, by symbol and timestamp."""

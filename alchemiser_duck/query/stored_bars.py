@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from alchemiser_duck.bars import Bar
-from alchemiser_duck.errors import UnknownSymbol, did_you_mean
+from alchemiser_duck.errors import MissingActions, UnknownSymbol, did_you_mean
 from alchemiser_duck.lake.scan import BAR_VALUES, Scan
 from alchemiser_duck.query.introspection import moment
 from alchemiser_duck.query.literals import literal, literal_list, where
@@ -85,12 +85,29 @@ class StoredBars:
         text = f"select distinct symbol from bars_raw{where(symbol_condition(symbols))}"
         unknown = sorted(set(symbols) - _symbols_of(self._session.snapshot(text, lens=lens)))
         if unknown:
+            self._tell_renamed(unknown, lens)
             stored = _symbols_of(self._session.snapshot("select distinct symbol from bars_raw", lens=lens))
             raise UnknownSymbol(
                 f"no 1Day bars for {', '.join(map(repr, unknown))} in {self._settings.lake_url}/bars"
                 f"{did_you_mean(unknown[0], stored)}; to fetch: alchemiser-duck refresh --symbols {','.join(unknown)}",
                 tuple(unknown),
             )
+
+    def _tell_renamed(self, unknown: Sequence[str], lens: Lens) -> None:
+        """Raise UnknownSymbol with the newer tickers of what is stored under those."""
+        query = (
+            f"select symbol, series, valid_to from listings{where(symbol_condition(unknown))} and series <> symbol "
+            "and valid_to is not null order by valid_to desc"
+        )
+        try:
+            renamed = self._session.snapshot(query, lens=lens).fetchall()
+        except MissingActions:
+            return
+        if renamed:
+            told = ", ".join(
+                f"{symbol} ended on {day}, and its bars are stored as {name}" for symbol, name, day in renamed
+            )
+            raise UnknownSymbol(f"{told}: ask for {renamed[0][1]}", tuple(unknown))
 
 
 def symbol_condition(symbols: Sequence[str] | None) -> list[str]:

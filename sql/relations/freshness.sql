@@ -1,6 +1,7 @@
 -- freshness: sessions that each symbol is behind the schedules by now.
 -- grain: symbol | sessions_behind: sessions after last_date up to expected_session, 0 where nothing is missing
--- status: fresh, stale, or ended (renamed, merged, removed: no bar is expected any more)
+-- status: fresh, stale, halted (a person said so, and no bar has come since), or ended (renamed, merged, removed: no bar
+--   is expected any more)
 -- A session is expected 5 minutes after the post-close refresh can have stored it: that runs at 16:05 New York, on early
 -- closes too, and waits until the feed shows the close.
 -- variables: now (default: the clock), sip_delay_minutes (default: 15), as_of (the session expected is not after it)
@@ -42,7 +43,8 @@ create or replace view freshness as
             symbol,
             last_date,
             expected_session,
-            coalesce(ended_on <= expected_session and last_date <= ended_on, false) as is_ended
+            coalesce(ended_on <= expected_session and last_date <= ended_on, false) as is_ended,
+            coalesce(halted_on <= expected_session and last_date <= halted_on, false) as is_halted
 
         from symbols
 
@@ -75,6 +77,7 @@ create or replace view freshness as
         case
             when is_ended then 'ended'
             when behind.sessions_behind = 0 then 'fresh'
+            when is_halted then 'halted'
             else 'stale'
         end as status
 
@@ -82,4 +85,4 @@ create or replace view freshness as
 
     join behind using (last_date);
 
-comment on view freshness is 'Per symbol: last bar, session expected by now, sessions behind; fresh, stale or ended.';
+comment on view freshness is 'Per symbol: last bar, session expected by now, sessions behind; fresh, stale, halted, ended.';

@@ -1,7 +1,8 @@
 -- symbols: the stored bars of each symbol, and its end if it has one.
 -- grain: symbol | lens: since and as_of narrow the bars that are counted
--- ended_by: the newest rename, merger, redemption or removal; successor: the symbol that shares turned into, if any
+-- ended_on, ended_by, successor: of its newest listing that has ended, as in listings
 -- RNA-202602 is the series of those who had the ticker RNA until February 2026: ended_by is 'reused'
+-- halted_on: a person's word, `alchemiser-duck symbols halted`
 -- allows look-ahead: it knows how each symbol ends
 create or replace view symbols as
 
@@ -10,21 +11,28 @@ create or replace view symbols as
     endings as (
 
         select
+            case when ended_by = 'reused' then series else symbol end as symbol,
+            max(valid_to) as ended_on,
+            arg_max(ended_by, valid_to) as ended_by,
+            arg_max(successor, valid_to) as successor
+
+        from listings
+
+        where valid_to is not null
+
+        group by all
+
+    ),
+
+    halts as (
+
+        select
             symbol,
-            max(ex_date) as ended_on,
-            arg_max(type, ex_date) as ended_by,
-            arg_max(new_symbol, ex_date) as successor
+            max(ex_date) as halted_on
 
         from corporate_actions
 
-        where type in (
-                'name_change', 'cash_merger', 'stock_merger', 'stock_and_cash_merger', 'redemption',
-                'worthless_removal', 'reorganization'
-            )
-            and override is distinct from 'drop'
-            and withdrawn_at is null
-            and not coalesce(is_announced, false)
-            and new_symbol is distinct from symbol  -- a rename to itself ends nothing
+        where type = 'halt'
 
         group by symbol
 
@@ -36,7 +44,6 @@ create or replace view symbols as
             symbol,
             min(date) as first_date,
             max(date) as last_date,
-            regexp_matches(symbol, '-[0-9]{6}$') as is_former,
             count(*) as bars,
             count(*) filter (where not is_final) as provisional_bars
 
@@ -52,12 +59,15 @@ create or replace view symbols as
         stored.last_date,
         stored.bars,
         stored.provisional_bars,
-        coalesce(endings.ended_on, case when stored.is_former then stored.last_date end) as ended_on,
-        coalesce(endings.ended_by, case when stored.is_former then 'reused' end) as ended_by,
-        endings.successor
+        endings.ended_on,
+        endings.ended_by,
+        endings.successor,
+        halts.halted_on
 
     from stored
 
-    left join endings using (symbol);
+    left join endings using (symbol)
+
+    left join halts using (symbol);
 
 comment on view symbols is 'Stored bars of each symbol: first and last session, count; renames, mergers, removals.';
