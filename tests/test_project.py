@@ -21,7 +21,7 @@ from alchemiser_duck import errors
 from alchemiser_duck import exchange_calendar as calendar
 from alchemiser_duck.ingest.merge import BAR_SCHEMA
 from alchemiser_duck.ingest.run_reports import RUN_SCHEMA
-from alchemiser_duck.lake.object_store import small_parquet
+from alchemiser_duck.lake.parquet import small_parquet
 from alchemiser_duck.query.catalogue import built_in_files, sql_root
 from alchemiser_duck.sandbox import Sandbox
 from alchemiser_duck.settings import Settings

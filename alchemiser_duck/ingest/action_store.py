@@ -30,7 +30,8 @@ from alchemiser_duck.ingest.corporate_actions import (
 from alchemiser_duck.ingest.identities import Rename, renames_in
 from alchemiser_duck.ingest.settlement import accepted, of_a_person, with_override, without_override
 from alchemiser_duck.lake.keys import ACTIONS, ACTIONS_VERSION, partition
-from alchemiser_duck.lake.object_store import PreconditionFailed, S3Objects, small_parquet
+from alchemiser_duck.lake.object_store import PreconditionFailed, S3Objects
+from alchemiser_duck.lake.parquet import small_parquet
 from alchemiser_duck.lake.scan import Scan
 from alchemiser_duck.query.literals import literal
 from alchemiser_duck.query.session import DuckDBSession

@@ -8,7 +8,8 @@ from alchemiser_duck.ingest.action_store import CorporateActionStore
 from alchemiser_duck.ingest.partitions import BarPartitions
 from alchemiser_duck.lake import keys
 from alchemiser_duck.lake.io_stats import Traffic
-from alchemiser_duck.lake.object_store import PreconditionFailed, S3Objects, small_parquet
+from alchemiser_duck.lake.object_store import PreconditionFailed, S3Objects
+from alchemiser_duck.lake.parquet import small_parquet
 from alchemiser_duck.query.session import DuckDBSession
 from alchemiser_duck.settings import Settings
 

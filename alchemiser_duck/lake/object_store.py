@@ -2,16 +2,13 @@
 
 import base64
 import hashlib
-import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
 from typing import Any, TypeVar
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import stamina
 from botocore.exceptions import (
     BotoCoreError,
@@ -226,15 +223,6 @@ class S3Objects:
             raise StorageUnavailable(f"{self._settings.lake_url}/{key} {NOT_INTACT}") from problem
         except BotoCoreError as problem:
             raise storage_error(locate(self._settings), None, "", f"{problem}") from problem
-
-
-def small_parquet(table: pa.Table, increasing: Sequence[str] = ()) -> bytes:
-    """A table as the Parquet object that all but the bars are stored as; increasing columns as their differences."""
-    sink = io.BytesIO()
-    others = [name for name in table.column_names if name not in increasing]
-    encoding = dict.fromkeys(increasing, "DELTA_BINARY_PACKED")
-    pq.write_table(table, sink, compression="zstd", use_dictionary=others, column_encoding=encoding or None)
-    return sink.getvalue()
 
 
 def _code(problem: ClientError) -> str:

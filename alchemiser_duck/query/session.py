@@ -35,7 +35,6 @@ from alchemiser_duck.lake.io_stats import Traffic
 from alchemiser_duck.lake.keys import ACTIONS, ACTIONS_VERSION, RELATIONS, fits, year_of
 from alchemiser_duck.lake.listing import Listing
 from alchemiser_duck.lake.mirror import Copies, ObjectMirror, torn_by_damage
-from alchemiser_duck.lake.object_store import small_parquet
 from alchemiser_duck.lake.scan import Scan
 from alchemiser_duck.query.catalogue import SqlFile, built_in_files, files_named_in, user_files
 from alchemiser_duck.query.connection import Instance, empty_lake
@@ -390,6 +389,8 @@ class DuckDBSession:
 
     def over(self, objects: "Mapping[str, pa.Table]", text: str, lens: Lens = EVERYTHING) -> list[tuple[Any, ...]]:
         """Return the rows of a SELECT over objects as they are given, by key; S3 is not asked."""
+        from alchemiser_duck.lake.parquet import small_parquet
+
         with TemporaryDirectory(dir=self.mirror.folder) as folder:
             files = {name: stand_in(name) for name in RELATIONS}
             for key, table in objects.items():

@@ -38,7 +38,7 @@ from s3_proxy import S3Proxy  # noqa: E402
 from alchemiser_duck import MarketDataStore, Settings  # noqa: E402
 from alchemiser_duck import exchange_calendar as calendar  # noqa: E402
 from alchemiser_duck.ingest.corporate_actions import read_actions  # noqa: E402
-from alchemiser_duck.lake.object_store import small_parquet  # noqa: E402
+from alchemiser_duck.lake.parquet import small_parquet  # noqa: E402
 
 RUNS = 5
 WORKLOADS = {
