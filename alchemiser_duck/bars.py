@@ -86,6 +86,8 @@ class Quote:
     bid_size: Decimal
     ask_size: Decimal
     """Sizes as the vendor sends them (shares or round lots, depending on the feed)."""
+    feed: str
+    """sip: the best of all exchanges; iex: that exchange alone, mostly wider"""
 
     @property
     def mid(self) -> Decimal:

@@ -15,6 +15,7 @@ _EXAMPLES = {
     "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9000",
     "APCA_API_DATA_URL": "https://data.alpaca.markets",
     "ALPACA_DATA_FEED": "sip",
+    "ALPACA_QUOTE_FEED": "iex",
     "ALPACA_SIP_DELAY_MINUTES": "15",
     "ALPACA_REQUESTS_PER_MINUTE": "200",
     "ALCHEMISER_SYMBOLS": "AAPL,MSFT,BRK.B",
@@ -51,6 +52,8 @@ class Settings(BaseSettings):
     alpaca_secret_key: SecretStr | None = _variable("APCA_API_SECRET_KEY")
     alpaca_data_url: str = _variable("APCA_API_DATA_URL", default="https://data.alpaca.markets")
     feed: Feed = _variable("ALPACA_DATA_FEED", default="sip")
+    quote_feed: Feed | None = _variable("ALPACA_QUOTE_FEED")
+    """feed of the newest quotes; default: iex on a plan whose SIP data lags, else that of the bars"""
     sip_delay_minutes: int = Field(default=15, ge=0, le=24 * 60, validation_alias="ALPACA_SIP_DELAY_MINUTES")
     """minutes by which the plan's data lags: 15 on the free plan, 0 with real-time SIP"""
     requests_per_minute: int = Field(default=200, ge=1, le=100_000, validation_alias="ALPACA_REQUESTS_PER_MINUTE")
@@ -134,6 +137,11 @@ class Settings(BaseSettings):
     def lake_url(self) -> str:
         """Where the lake is, e.g. s3://bucket/prefix, without a trailing slash."""
         return "s3://" + self.market_data_bucket
+
+    @property
+    def feed_of_quotes(self) -> Feed:
+        """The feed that the newest quotes come from: SIP's are for plans without a delay."""
+        return self.quote_feed or ("iex" if self.feed == "sip" and self.sip_delay_minutes else self.feed)
 
     def alpaca_keys(self) -> tuple[str, str]:
         """The key id and the secret key, in the clear.

@@ -24,8 +24,10 @@ from alchemiser_duck.ingest.corporate_actions import (
     Action,
     Answer,
     MergedActions,
+    SpinOff,
     in_schema,
     merge_actions,
+    with_new_closes,
 )
 from alchemiser_duck.ingest.identities import Rename, renames_in
 from alchemiser_duck.ingest.settlement import accepted, of_a_person, with_override, without_override
@@ -121,21 +123,35 @@ class CorporateActionStore:
         self._rewrite(change)
         return merged
 
-    def settle(self, ids: frozenset[str] | None, today: date) -> None:
-        """Compute factors again once the bars are stored that `merge` was ahead of.
+    def unpriced_spin_offs(self, ids: frozenset[str] | None, last: date) -> list[SpinOff]:
+        """Return the spin-offs until a day whose new share has no price, as this store saw them last.
 
         Args:
             ids: as `merge` gave them; None: all.
         """
-        if ids is None:
-            self.merge((), today, everything=True)
-        elif ids:
-            self._rewrite(
-                lambda stored, suspects: (
-                    self.with_factors(_or_empty(stored), ids),
-                    [each for each in suspects if each.suspicion != PENDING],
-                )
-            )
+        rows = self._seen[0].filter(pc.equal(self._seen[0]["status"], "unknown")).to_pylist()
+        return [
+            SpinOff(row["id"], row["new_symbol"], row["ex_date"])
+            for row in rows
+            if row["type"] == "spin_off" and row["new_symbol"] and row["new_close"] is None
+            if row["ex_date"] <= last and (ids is None or row["id"] in ids)
+        ]
+
+    def settle(self, ids: frozenset[str] | None, new_closes: Mapping[str, float]) -> None:
+        """Compute factors again once the bars are stored that `merge` was ahead of.
+
+        Args:
+            ids: as `merge` gave them; None: all, and the owners of all.
+            new_closes: first closes of spun-off shares, by the id of the spin-off.
+        """
+
+        def change(stored: pa.Table | None, suspects: list[Suspect]) -> tuple[pa.Table, list[Suspect]]:
+            actions = with_new_closes(_or_empty(stored), new_closes)
+            actions = self._with_owners(actions) if ids is None else actions
+            return self.with_factors(actions, ids), [each for each in suspects if each.suspicion != PENDING]
+
+        if ids is None or ids:
+            self._rewrite(change)
 
     def override(self, action_id: str, values: Mapping[str, Any] | None, reason: str, now: datetime) -> None:
         """Replace fields of an action until `restore`; values None drops it.

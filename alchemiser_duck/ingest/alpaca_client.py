@@ -6,9 +6,12 @@ token for ever. So its client is asked for single pages: each is rate-limited an
 
 import functools
 import json
+import math
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from email.utils import parsedate_to_datetime
 from threading import Lock, local
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +26,18 @@ if TYPE_CHECKING:
 _ANSWER_KEYS = {"bars", "quotes", "corporate_actions"}
 """An answer has one of them."""
 
+LONGEST_PAUSE_SECONDS = 120.0
+"""Alpaca counts requests by the minute: a header that names a later time is not believed."""
+
+OF_BARS = "on the free plan set ALPACA_SIP_DELAY_MINUTES=15, or ALPACA_DATA_FEED=iex for a lake of its own"
+OF_QUOTES = "on the free plan set ALPACA_QUOTE_FEED=iex"
+
 
 class RetryableAnswer(AlpacaError):
     """An answer that another attempt may mend."""
+
+    pause_seconds: float | None = None
+    """how long to wait before that, where the answer says it"""
 
 
 class BadRequest(AlpacaError):
@@ -51,7 +63,9 @@ class AlpacaClient:
         self.requests = 0
         """sent so far, retries included"""
 
-    def pages(self, path: str, query: dict[str, Any], api_version: str = "v2") -> Iterator[dict[str, Any]]:
+    def pages(
+        self, path: str, query: dict[str, Any], api_version: str = "v2", advice: str = OF_BARS
+    ) -> Iterator[dict[str, Any]]:
         """Yield every page of an answer.
 
         Raises:
@@ -59,7 +73,7 @@ class AlpacaClient:
         """
         query, seen = dict(query), set[str]()
         while True:
-            answer = self.page(path, query, api_version)
+            answer = self.page(path, query, api_version, advice)
             yield answer
             token = answer.get("next_page_token")
             if not token:
@@ -69,15 +83,18 @@ class AlpacaClient:
             seen.add(token)
             query["page_token"] = token
 
-    def page(self, path: str, query: dict[str, Any], api_version: str = "v2") -> dict[str, Any]:
-        """Fetch one page, retried where another attempt may help.
+    def page(self, path: str, query: dict[str, Any], api_version: str = "v2", advice: str = OF_BARS) -> dict[str, Any]:
+        """Fetch one page, retried where another attempt may help, and after the pause that Alpaca asks for.
+
+        Args:
+            advice: what to do where the subscription does not cover the request.
 
         Raises:
             AlpacaRefused, AlpacaUnavailable, BadRequest: Alpaca does not answer as it should.
         """
         try:
             for attempt in stamina.retry_context(
-                on=RetryableAnswer,
+                on=_wait_before_retry,
                 attempts=self._attempts,
                 timeout=None,
                 wait_initial=self._first_wait,
@@ -88,7 +105,7 @@ class AlpacaClient:
                     self.limiter.try_acquire("alpaca")
                     with self._lock:
                         self.requests += 1
-                    with _translated(self._address):
+                    with _translated(self._address, advice):
                         answer = self._client().get(path, query, api_version=api_version)
                     if not isinstance(answer, dict) or not (_ANSWER_KEYS & answer.keys()):
                         raise RetryableAnswer(f"Alpaca's answer is not one: {str(answer)[:100]!r}")
@@ -110,8 +127,15 @@ class AlpacaClient:
         return self._of_thread.client  # type: ignore[no-any-return]
 
 
+def _wait_before_retry(problem: Exception) -> bool | float:
+    """Return the seconds that the answer names, else whether another attempt may help."""
+    if not isinstance(problem, RetryableAnswer):
+        return False
+    return True if problem.pause_seconds is None else problem.pause_seconds
+
+
 @contextmanager
-def _translated(address: str) -> Iterator[None]:
+def _translated(address: str, advice: str) -> Iterator[None]:
     """Raise the errors of alpaca-py and requests as ours."""
     import requests
     from alpaca.common.exceptions import APIError
@@ -129,14 +153,35 @@ def _translated(address: str) -> Iterator[None]:
             ) from problem
         if status == 403:
             raise AlpacaRefused(
-                f"Alpaca's subscription does not cover this request (HTTP 403): {text}; on the free plan set "
-                "ALPACA_SIP_DELAY_MINUTES=15, or ALPACA_DATA_FEED=iex"
+                f"Alpaca's subscription does not cover this request (HTTP 403): {text}; {advice}"
             ) from problem
-        raise RetryableAnswer(f"Alpaca answers HTTP {status}: {text}") from problem
+        retryable = RetryableAnswer(f"Alpaca answers HTTP {status}: {text}")
+        if status in (429, 503) and problem.response is not None:
+            retryable.pause_seconds = named_pause(problem.response.headers, time.time())
+        raise retryable from problem
     except requests.exceptions.RequestException as problem:
         raise RetryableAnswer(f"Alpaca cannot be reached at {address}: {type(problem).__name__}") from problem
     except (ValueError, TypeError, AttributeError) as problem:
         raise RetryableAnswer(f"Alpaca's answer cannot be read: {type(problem).__name__}: {problem}") from problem
+
+
+def named_pause(headers: Mapping[str, str], now: float) -> float | None:
+    """Return the seconds until the time that an answer names; None where it names none.
+
+    Args:
+        headers: Retry-After in seconds or as a date, or X-RateLimit-Reset in UNIX seconds.
+        now: UNIX seconds.
+    """
+    after, reset = headers.get("Retry-After", ""), headers.get("X-RateLimit-Reset", "")
+    with suppress(ValueError, OverflowError):
+        if after:
+            seconds = float(after) if after.strip().isdigit() else parsedate_to_datetime(after).timestamp() - now
+        else:
+            seconds = float(reset) - now
+        if math.isfinite(seconds):
+            # the second that is named is not over when it begins
+            return min(max(seconds, 0.0) + 0.1, LONGEST_PAUSE_SECONDS)
+    return None
 
 
 def _plain(body: str) -> str:

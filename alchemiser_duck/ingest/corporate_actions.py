@@ -57,7 +57,7 @@ complete answer no longer held it."""
 
 FACTORS = ("previous_close", "split_factor", "price_factor", "status", "rule")
 
-RULE = 2
+RULE = 3
 """The version of the formulas in action_factors.sql: what an older one has made is computed again."""
 
 USER = "user-"
@@ -301,7 +301,7 @@ def merge_actions(stored: pa.Table | None, fetched: Iterable[Action], answer: An
             fresh.pop(action["id"], None)
         else:
             old = stored.slice(index, 1).to_pylist()[0]
-            fresh[action["id"]] = overridden({**action, **{name: old[name] for name in (*KEPT, *FACTORS)}})
+            fresh[action["id"]] = overridden({**action, **{name: old[name] for name in (*KEPT, *FACTORS)}}, old)
     lacking = stored.filter(answer.lacking(stored)) if answer else stored.slice(0, 0)
     if answer:
         _require_plausible(stored, lacking, answer)
@@ -313,6 +313,22 @@ def merge_actions(stored: pa.Table | None, fetched: Iterable[Action], answer: An
     added = len(fresh.keys() - position.keys())
     merged = _sorted(pa.concat_tables([others, pa.Table.from_pylist(list(changed.values()), schema=ACTION_SCHEMA)]))
     return MergedActions(merged, added, len(fresh) - added, frozenset(changed), len(withdrawn))
+
+
+@dataclass(frozen=True, slots=True)
+class SpinOff:
+    """A spin-off whose new share has no price."""
+
+    id: str
+    new_symbol: str
+    ex_date: date
+
+
+def with_new_closes(stored: pa.Table, closes: Mapping[str, float]) -> pa.Table:
+    """Store first closes of spun-off shares, by the id of the spin-off."""
+    values = [closes.get(row["id"], row["new_close"]) for row in stored.select(["id", "new_close"]).to_pylist()]
+    place = stored.schema.get_field_index("new_close")
+    return stored.set_column(place, "new_close", pa.array(values, pa.float64())) if closes else stored
 
 
 def _require_plausible(stored: pa.Table, lacking: pa.Table, answer: Answer) -> None:
@@ -332,8 +348,13 @@ def table_of(rows: Iterable[Action]) -> pa.Table:
     return _sorted(pa.Table.from_pylist(list(rows), schema=ACTION_SCHEMA))
 
 
-def overridden(action: Action) -> Action:
-    """Replace the vendor's values by those of the action's override."""
+def overridden(action: Action, before: Action) -> Action:
+    """Replace the vendor's values by those of the action's override.
+
+    A first close stays as long as it is the close of the same share from the same day on.
+    """
     row = json.loads(action["vendor_row"])
     row |= json.loads(action["override_values"] or "{}")
-    return {**action, **_values(action["type"], row)}
+    changed = {**action, **_values(action["type"], row)}
+    is_same = all(changed.get(name) == before[name] for name in ("new_symbol", "ex_date"))
+    return changed if is_same else {**changed, "new_close": None}

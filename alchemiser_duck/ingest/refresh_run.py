@@ -172,10 +172,9 @@ class RefreshRun:
         """Fetch the bars of one span, without incomplete sessions."""
         request, tally = self._request, self._tally
         start = datetime.combine(first, time_of_day(), calendar.NEW_YORK)
-        # the end of the last session's day, but never more recent than the plan may ask for
         end = min(
             datetime.combine(last, time_of_day(23, 59, 59), calendar.NEW_YORK),
-            (request.now - self._delay - timedelta(minutes=1 if self._delay else 0)).astimezone(calendar.NEW_YORK),
+            self._newest_moment,
         )
         symbols = [symbol for symbol in request.symbols if symbol not in tally.rejected]
         tables, waiting = [], dict.fromkeys(symbols)
@@ -193,6 +192,12 @@ class RefreshRun:
         if not tables:
             return INCOMING_SCHEMA.empty_table()
         return self._with_finality(pa.concat_tables(tables), first, last)
+
+    @property
+    def _newest_moment(self) -> datetime:
+        """What the plan may ask for is no more recent."""
+        margin = timedelta(minutes=1 if self._delay else 0)
+        return (self._request.now - self._delay - margin).astimezone(calendar.NEW_YORK)
 
     def _with_finality(self, bars: pa.Table, first: date, last: date) -> pa.Table:
         """Mark final bars, and set aside those of no session that was asked for."""
@@ -293,11 +298,13 @@ class RefreshRun:
         today = calendar.new_york_date(request.now)
         try:
             store.be_at_least(self._writer.bars.actions_version)
+            due = None if request.mode == "overnight" else merged.due if merged else frozenset()
+            store.settle(due, {})
+            if new_closes := self._first_closes(due):
+                store.settle(due, new_closes)
             if request.mode == "overnight":
-                store.settle(None, today)
                 suspects = store.note_suspects()
             else:
-                store.settle(merged.due if merged else frozenset(), today)
                 suspects = store.note_new_suspects(self._writer.bars.recent, request.last - SUSPECT_WINDOW)
             changed = merged.ids if merged else frozenset()
             tally.new_suspects = sum(
@@ -305,6 +312,20 @@ class RefreshRun:
             )
         except StorageError as problem:
             tally.failures.append(f"corporate actions: {problem}")
+
+    def _first_closes(self, due: frozenset[str] | None) -> dict[str, float]:
+        """Ask what spun-off shares outside the lake were worth, by the id of the spin-off."""
+        closes: dict[str, float] = {}
+        for spin_off in self._writer.actions.unpriced_spin_offs(due, self._request.last):
+            symbol, day = spin_off.new_symbol, spin_off.ex_date
+            try:
+                close = self._source.first_close(symbol, day, self._newest_moment)
+            except AlpacaError as problem:
+                self._tally.failures.append(f"the first close of {symbol}, spun off on {day}: {problem}")
+                continue
+            if close is not None:
+                closes[spin_off.id] = close
+        return closes
 
     def _store_sessions(self) -> None:
         last = date(calendar.new_york_date(self._request.now).year + 1, 12, 31)

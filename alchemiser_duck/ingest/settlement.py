@@ -59,7 +59,7 @@ def with_override(
         "overridden_at": now,
     }
     try:
-        rows[action_id] = overridden({**action, **marks})
+        rows[action_id] = overridden({**action, **marks}, action)
     except (KeyError, TypeError, ValueError) as problem:
         raise BadParameter(f"the override does not fit: {reason_of(problem)}") from problem
     return table_of(rows.values())
@@ -76,7 +76,7 @@ def without_override(stored: pa.Table, action_id: str) -> pa.Table:
     if action_id.startswith(USER):
         del rows[action_id]
     else:
-        rows[action_id] = overridden({**action, **dict.fromkeys(_OF_A_PERSON)})
+        rows[action_id] = overridden({**action, **dict.fromkeys(_OF_A_PERSON)}, action)
     return table_of(rows.values())
 
 

@@ -4,19 +4,22 @@ A batch that cannot be fetched fails alone, a symbol that Alpaca calls invalid i
 bounded by a batch of symbols.
 """
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
+from datetime import time as time_of_day
 from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
 
+from alchemiser_duck import exchange_calendar as calendar
 from alchemiser_duck.bars import AlteredBar, QuarantinedBar, Quote
 from alchemiser_duck.errors import AlpacaUnavailable, NoQuote
-from alchemiser_duck.ingest.alpaca_client import AlpacaClient, BadRequest
+from alchemiser_duck.ingest.alpaca_client import OF_QUOTES, AlpacaClient, BadRequest
 from alchemiser_duck.ingest.wire_bars import FETCHED_SCHEMA, bars_to_arrow, concatenated
 from alchemiser_duck.settings import Settings
 
@@ -33,6 +36,9 @@ BATCH_ROWS = 50_000
 
 BATCH_SYMBOLS = 200
 """Symbols in one request: keeps its address below 2 kB."""
+
+FIRST_CLOSE_WITHIN = timedelta(days=10)
+"""A share that is spun off trades on the ex-date, or not long after."""
 
 WORKERS = 4
 """Batches fetched at once; together they reach the free plan's 200 requests a minute."""
@@ -122,6 +128,7 @@ class AlpacaSource:
             SettingsError: the keys are not set.
         """
         self._feed = settings.feed
+        self._quote_feed = settings.feed_of_quotes
         self._client = AlpacaClient(settings, attempts, first_wait_seconds, read_timeout_seconds)
 
     @property
@@ -156,6 +163,25 @@ class AlpacaSource:
                 for future in pending:
                     future.cancel()
 
+    def first_close(self, symbol: str, day: date, until: datetime) -> float | None:
+        """Fetch the first close of a share that begins to trade on a day, under the ticker that it had then.
+
+        None where it has no bar of FIRST_CLOSE_WITHIN so far, and where Alpaca calls the symbol invalid.
+
+        Args:
+            until: not a bar after this moment; no later than the plan may ask for.
+
+        Raises:
+            AlpacaRefused, AlpacaUnavailable: Alpaca does not answer as it should.
+        """
+        start = datetime.combine(day, time_of_day(), calendar.NEW_YORK)
+        period = {"start": start.isoformat(), "end": min(start + FIRST_CLOSE_WITHIN, until).isoformat()}
+        batch = self._batch((symbol,), period | {"adjustment": "raw", "asof": day.isoformat()})
+        if batch.failed:
+            raise AlpacaUnavailable(batch.failed[symbol])
+        closes = batch.bars.sort_by("timestamp")["close"].to_pylist()
+        return closes[0] if closes and math.isfinite(closes[0]) and closes[0] > 0 else None
+
     def latest_quote(self, symbol: str) -> Quote:
         """Fetch the newest bid and ask.
 
@@ -163,10 +189,11 @@ class AlpacaSource:
             NoQuote: Alpaca has none, or one side of it is empty.
             AlpacaRefused, AlpacaUnavailable: Alpaca does not answer as it should.
         """
-        answer = self._client.page("/stocks/quotes/latest", {"symbols": symbol, "feed": self._feed})
+        feed = self._quote_feed
+        answer = self._client.page("/stocks/quotes/latest", {"symbols": symbol, "feed": feed}, advice=OF_QUOTES)
         quote = (answer.get("quotes") or {}).get(symbol)
         if not quote or not quote.get("bp") or not quote.get("ap"):
-            raise NoQuote(f"Alpaca has no two-sided quote of {symbol!r} on feed {self._feed}: nothing is made up")
+            raise NoQuote(f"Alpaca has no two-sided quote of {symbol!r} on feed {feed}: nothing is made up")
         return Quote(
             symbol=symbol,
             timestamp=datetime.fromisoformat(quote["t"]),
@@ -174,6 +201,7 @@ class AlpacaSource:
             ask=Decimal(str(quote["ap"])),
             bid_size=Decimal(str(quote.get("bs", 0))),
             ask_size=Decimal(str(quote.get("as", 0))),
+            feed=feed,
         )
 
     def corporate_actions(

@@ -9,9 +9,9 @@ import json
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
@@ -46,6 +46,8 @@ class Fault:
     seconds: float = 60
     symbol: str | None = None
     """only requests that name this symbol"""
+    headers: dict[str, str] = field(default_factory=dict)
+    """sent with the status"""
 
 
 class AlpacaServer(Scenario):
@@ -138,7 +140,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Return whether the request ends with this fault."""
         match fault.kind:
             case "status":
-                self._send(fault.status, json.dumps({"message": f"fault {fault.status}"}))
+                self._send(fault.status, json.dumps({"message": f"fault {fault.status}"}), headers=fault.headers)
             case "hang":
                 time.sleep(fault.seconds)
                 return False
@@ -165,12 +167,15 @@ class _Handler(BaseHTTPRequestHandler):
         *,
         truncated: bool = False,
         left: int | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         body = text.encode()
         with suppress(ConnectionError):  # a client that gave up
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
+            for name, value in (headers or {}).items():
+                self.send_header(name, value)
             if self.api.rate_headers and left is not None:
                 self.send_header("X-RateLimit-Limit", str(self.api.requests_per_minute))
                 self.send_header("X-RateLimit-Remaining", str(max(left, 0)))

@@ -8,7 +8,17 @@ from typing import Any
 
 from alchemiser_duck import exchange_calendar as calendar
 from alchemiser_duck.sandbox.market import ADJUSTMENTS, adjusted_bars, visible_bars
-from alchemiser_duck.sandbox.queries import Query, Refusal, limit_of, moment_of, names_of, page_of, symbols_of, token_of
+from alchemiser_duck.sandbox.queries import (
+    Query,
+    Refusal,
+    feed_of,
+    limit_of,
+    moment_of,
+    names_of,
+    page_of,
+    symbols_of,
+    token_of,
+)
 from alchemiser_duck.sandbox.real_data import MarketData, WireRow
 
 Rows = list[tuple[str, WireRow]]
@@ -71,10 +81,7 @@ class Scenario:
         now = self.clock()
         midnight = datetime.combine(calendar.new_york_date(now), datetime.min.time(), calendar.NEW_YORK)
         start, end = moment_of(query, "start", midnight), moment_of(query, "end", visible)
-        feed = query.get("feed", "sip")
-        if feed not in ("sip", "iex", "otc", "boats"):
-            raise Refusal(400, f"invalid feed: {feed}")
-        if self.free_plan and feed == "sip" and end > visible:
+        if feed_of(query) == "sip" and self.free_plan and end > visible:
             raise Refusal(403, "subscription does not permit querying recent SIP data")
         if end < start:
             raise Refusal(400, "end should not be before start")
@@ -105,6 +112,8 @@ class Scenario:
     def _quotes(self, query: Query) -> dict[str, Any]:
         """Quote one cent around the newest close: no real quotes exist."""
         now = self.clock()
+        if self.free_plan and feed_of(query) == "sip":
+            raise Refusal(403, "subscription does not permit querying recent SIP data")
         newest = {symbol: visible_bars(self.data, symbol, now)[-1:] for symbol in symbols_of(query)}
         stamp = now.astimezone(UTC).isoformat().replace("+00:00", "Z")
         size = {"t": stamp, "bs": 2, "bx": "V", "as": 3, "ax": "V", "c": ["R"], "z": "C"}

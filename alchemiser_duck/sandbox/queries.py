@@ -43,6 +43,14 @@ def limit_of(query: Query, default: int, most: int) -> int:
     return int(text)
 
 
+def feed_of(query: Query) -> str:
+    """Return the feed, SIP unless it says otherwise."""
+    feed = query.get("feed", "sip")
+    if feed not in ("sip", "iex", "otc", "boats"):
+        raise Refusal(400, f"invalid feed: {feed}")
+    return feed
+
+
 def moment_of(query: Query, name: str, default: datetime) -> datetime:
     """Return a parameter as a moment, UTC unless it says otherwise."""
     text = query.get(name)

@@ -2,7 +2,8 @@
 -- grain: id | actions: a relation of the shape of corporate_actions
 -- expected: a session whose bars are about to be stored: its actions count from now on, so that no reader meets them late
 -- split: old_rate / new_rate; stock dividend: 1 / (1 + rate); cash dividend: 1 - amount / previous close, the close in
--- terms of the shares after a split of the same day; spin-off: as a dividend of the new shares, at their first close.
+-- terms of the shares after a split of the same day; spin-off: as a dividend of the new shares, at their first close
+-- within ten days, from the lake's bars or else as it was fetched for the purpose (new_close).
 -- Dividends of one day add up: 3 and 2 after a close of 50 make 0.9.
 -- status: applied; upcoming (its day has no bar yet); announced (the vendor has not completed it); withdrawn; dropped;
 --   duplicate (the same under another id); superseded (the same split on another day, another split on the same day, or
@@ -77,6 +78,22 @@ create or replace macro action_factors(actions := 'corporate_actions', expected 
 
     ),
 
+    first_closes as (
+
+        select
+            spin_offs.id,
+            arg_min(bars_raw.close, bars_raw.date) as close
+
+        from (from stated where status is null and spun_off is not null) as spin_offs
+
+        join bars_raw
+            on spin_offs.spun_off = bars_raw.symbol
+            and bars_raw.date between spin_offs.ex_date and spin_offs.ex_date + 10
+
+        group by spin_offs.id
+
+    ),
+
     with_move as (
 
         select
@@ -84,7 +101,8 @@ create or replace macro action_factors(actions := 'corporate_actions', expected 
             with_previous_close.ex_date <= newest.date as is_effective,
             coalesce(
                 with_previous_close.cash_amount,
-                with_previous_close.new_shares * coalesce(new_bars.close, with_previous_close.new_close)
+                with_previous_close.new_shares
+                * coalesce(first_closes.close, with_previous_close.new_close)
             ) as amount,
             -- 0: the overnight move looks like the split, 2: it does not, 1: there is none to look at
             case
@@ -101,9 +119,7 @@ create or replace macro action_factors(actions := 'corporate_actions', expected 
 
         cross join newest
 
-        left join bars_raw as new_bars
-            on with_previous_close.spun_off = new_bars.symbol
-            and with_previous_close.ex_date = new_bars.date
+        left join first_closes using (id)
 
         left join bars_raw as own_bars
             on with_previous_close.split_factor is not null
@@ -232,7 +248,7 @@ create or replace macro action_factors(actions := 'corporate_actions', expected 
         case when priced.status = 'applied' then priced.split_factor end as split_factor,
         case when priced.status = 'applied' then priced.price_factor end as price_factor,
         coalesce(stated.status, priced.status, 'superseded') as status,
-        2 as rule
+        3 as rule
 
     from stated
 

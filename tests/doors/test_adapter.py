@@ -335,7 +335,7 @@ def test_sql_shows_no_secret(adapter: CachedMarketDataAdapter, function: str) ->
 def test_quotes_are_live(adapter: CachedMarketDataAdapter, alpaca: AlpacaServer) -> None:
     quote = adapter.get_latest_quote("IBM")
     assert adapter.get_mid_price("IBM") == (quote.bid + quote.ask) / 2
-    assert alpaca.requests[-1] == ("/v2/stocks/quotes/latest", {"symbols": "IBM", "feed": "sip"})
+    assert alpaca.requests[-1] == ("/v2/stocks/quotes/latest", {"symbols": "IBM", "feed": "iex"})
     with pytest.raises(BadParameter, match="from its future"):
         adapter.as_of("2020-01-02").get_latest_quote("IBM")
 

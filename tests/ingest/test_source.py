@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from email.utils import format_datetime
 
 import pyarrow as pa
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from alchemiser_duck import Settings
 from alchemiser_duck import exchange_calendar as calendar
 from alchemiser_duck.errors import AlpacaRefused, AlpacaUnavailable, NoQuote, SettingsError
+from alchemiser_duck.ingest.alpaca_client import LONGEST_PAUSE_SECONDS, named_pause
 from alchemiser_duck.ingest.source import FETCHED_SCHEMA, AlpacaSource, FetchedBatch
 from alchemiser_duck.sandbox import AlpacaServer, Fault
 
@@ -227,6 +229,77 @@ def test_latest_quote_is_live_or_an_error(settings: Settings, alpaca: AlpacaServ
     assert quote.timestamp == alpaca.clock()
     with pytest.raises(NoQuote, match="NOPE"):
         quick(settings).latest_quote("NOPE")
+
+
+@pytest.mark.parametrize(
+    ("delay", "bars_feed", "quote_feed", "asked"),
+    [
+        ("15", "sip", None, "iex"),
+        ("0", "sip", None, "sip"),
+        ("15", "otc", None, "otc"),
+        ("15", "sip", "boats", "boats"),
+        ("0", "iex", "sip", "sip"),
+    ],
+)
+def test_quotes_come_from_the_feed_that_the_plan_covers(
+    make_settings: Callable[..., Settings],
+    alpaca: AlpacaServer,
+    delay: str,
+    bars_feed: str,
+    quote_feed: str | None,
+    asked: str,
+) -> None:
+    alpaca.free_plan = delay == "15"
+    settings = make_settings(
+        ALPACA_SIP_DELAY_MINUTES=delay, ALPACA_DATA_FEED=bars_feed, ALPACA_QUOTE_FEED=quote_feed
+    )
+    assert quick(settings).latest_quote("IBM").feed == asked
+    assert alpaca.requests[-1][1]["feed"] == asked
+
+
+def test_a_refused_quote_does_not_advise_another_feed_of_bars(
+    make_settings: Callable[..., Settings], alpaca: AlpacaServer
+) -> None:
+    """A lake holds one feed: taking another for the sake of quotes would stop its refreshes."""
+    with pytest.raises(AlpacaRefused, match="ALPACA_QUOTE_FEED=iex") as refused:
+        quick(make_settings(ALPACA_QUOTE_FEED="sip")).latest_quote("IBM")
+    assert "ALPACA_DATA_FEED" not in str(refused.value)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("header", ["Retry-After", "Retry-After as a date", "X-RateLimit-Reset"])
+def test_a_pause_that_is_named_is_kept(settings: Settings, alpaca: AlpacaServer, status: int, header: str) -> None:
+    """The one attempt that is left comes when the server takes requests again, not after a tenth of a second."""
+    again = int(time.time()) + 3
+    value = {
+        "Retry-After": "2",
+        "Retry-After as a date": format_datetime(datetime.fromtimestamp(again, UTC), usegmt=True),
+        "X-RateLimit-Reset": str(again),
+    }[header]
+    alpaca.faults.append(Fault("status", status=status, headers={header.split()[0]: value}))
+    begun = time.time()
+    assert fetch(quick(settings, attempts=2), ["IBM"]).failed == {}
+    assert time.time() >= (begun + 2 if value == "2" else again)
+
+
+@pytest.mark.parametrize(
+    ("headers", "pause"),
+    [
+        ({}, None),
+        ({"Retry-After": "soon"}, None),
+        ({"Retry-After": "nan", "X-RateLimit-Reset": "1010"}, None),
+        ({"X-RateLimit-Reset": "nan"}, None),
+        ({"X-RateLimit-Reset": "1e400"}, None),
+        ({"X-RateLimit-Reset": "1010"}, 10.1),
+        ({"X-RateLimit-Reset": "900"}, 0.1),
+        ({"Retry-After": "7", "X-RateLimit-Reset": "1010"}, 7.1),
+        ({"X-RateLimit-Reset": "99999999"}, LONGEST_PAUSE_SECONDS),
+        ({"Retry-After": "86400"}, LONGEST_PAUSE_SECONDS),
+        ({"Retry-After": "Thu, 01 Jan 1970 00:17:00 GMT"}, 20.1),
+    ],
+)
+def test_pauses_are_read_and_bounded(headers: dict[str, str], pause: float | None) -> None:
+    assert named_pause(headers, 1000.0) == (None if pause is None else pytest.approx(pause))
 
 
 def test_an_unreachable_alpaca_says_where(make_settings: Callable[..., Settings]) -> None:
