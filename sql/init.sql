@@ -81,6 +81,10 @@ set variable market_data = 'sql/empty_lake';
 .read sql/functions/require_whole.sql
 .read sql/functions/require_between.sql
 .read sql/functions/null_as_nan.sql
+.read sql/functions/without_noise.sql
+.read sql/functions/difference.sql
+.read sql/functions/snapped.sql
+.read sql/functions/rounded_price.sql
 .read sql/functions/nan_as_null.sql
 .read sql/functions/true_range.sql
 .read sql/functions/decay_rows.sql

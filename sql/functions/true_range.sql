@@ -4,7 +4,7 @@
 -- least() would pass over a NaN, which is the greatest of all numbers: the lower end is taken in a mirror.
 create or replace macro true_range(high, low, previous_close) as (
 
-    greatest(high, previous_close) + greatest(-low, -previous_close)
+    difference(greatest(high, previous_close), -greatest(-low, -previous_close))
 
 );
 

@@ -27,9 +27,9 @@ create or replace macro accbands(n := 20, source := 'bars') as table (
             symbol,
             timestamp,
             row_number() over bars_in_order as bar_number,
-            avg(null_as_nan(widened_high)) over trailing_bars as upper,
-            avg(null_as_nan(close)) over trailing_bars as middle,
-            avg(null_as_nan(widened_low)) over trailing_bars as lower
+            snapped(avg(null_as_nan(widened_high)) over trailing_bars, widened_high) as upper,
+            snapped(avg(null_as_nan(close)) over trailing_bars, close) as middle,
+            snapped(avg(null_as_nan(widened_low)) over trailing_bars, widened_low) as lower
 
         from widened
 

@@ -7,7 +7,7 @@ create or replace macro apo(fast := 12, slow := 26, source := 'bars') as table (
     select
         symbol,
         timestamp,
-        case when bar_number >= slow then nan_as_null(fast_average - slow_average) end as apo
+        case when bar_number >= slow then nan_as_null(difference(fast_average, slow_average)) end as apo
 
     from simple_averages(fast, slow, source := source)
 

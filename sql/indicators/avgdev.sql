@@ -33,7 +33,7 @@ create or replace macro avgdev(n := 14, source := 'bars') as table (
         timestamp,
         case
             when bar_number >= n
-                then nan_as_null(list_avg(list_transform(closes, lambda price: abs(price - mean))))
+                then nan_as_null(list_avg(list_transform(closes, lambda price: abs(difference(price, mean)))))
         end as avgdev
 
     from windowed

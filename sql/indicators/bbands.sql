@@ -13,8 +13,8 @@ create or replace macro bbands(n := 20, upper_deviations := 2, lower_deviations 
             symbol,
             timestamp,
             row_number() over bars_in_order as bar_number,
-            avg(null_as_nan(close)) over trailing_bars as mean,
-            stddev_pop(close) over trailing_bars as deviation
+            snapped(avg(null_as_nan(close)) over trailing_bars, close) as mean,
+            without_noise(stddev_pop(close) over trailing_bars, close) as deviation
 
         from query_table(source)
 

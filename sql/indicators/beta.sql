@@ -11,8 +11,8 @@ create or replace macro beta(n := 5, source := 'bars') as table (
         select
             symbol,
             timestamp,
-            high / lag(high) over bars_in_order - 1 as high_return,
-            low / lag(low) over bars_in_order - 1 as low_return
+            difference(high, lag(high) over bars_in_order) / lag(high) over bars_in_order as high_return,
+            difference(low, lag(low) over bars_in_order) / lag(low) over bars_in_order as low_return
 
         from query_table(source)
 

@@ -7,7 +7,10 @@ create or replace macro bop(source := 'bars') as table (
     select
         symbol,
         timestamp,
-        case when high > low then (close - open) / (high - low) else 0 * (high - low) end as bop
+        case
+            when difference(high, low) > 0 then difference(close, open) / (high - low)
+            else 0 * (high - low)
+        end as bop
 
     from query_table(source)
 

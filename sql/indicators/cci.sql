@@ -49,7 +49,7 @@ create or replace macro cci(n := 14, source := 'bars') as table (
             bar_number,
             price,
             mean,
-            list_avg(list_transform(prices, lambda one: abs(one - mean))) as deviation
+            list_avg(list_transform(prices, lambda one: abs(difference(one, mean)))) as deviation
 
         from windowed
 
@@ -60,8 +60,7 @@ create or replace macro cci(n := 14, source := 'bars') as table (
         timestamp,
         case
             when bar_number < n then null
-            when price = mean or deviation = 0 then nan_as_null(0 * deviation)
-            else nan_as_null((price - mean) / (0.015 * deviation))
+            else nan_as_null(difference(price, mean) * coalesce(1 / nullif(0.015 * deviation, 0), 0))
         end as cci
 
     from deviated

@@ -12,7 +12,11 @@ create or replace macro correl(n := 30, source := 'bars') as table (
             symbol,
             timestamp,
             count(high + low) over trailing_bars as bars_seen,
-            corr(high, low) over trailing_bars as correlation
+            without_noise(
+                covar_pop(high, low) over trailing_bars, high * stddev_pop(low) over trailing_bars
+            ) as covariance,
+            without_noise(stddev_pop(high) over trailing_bars, high) as high_deviation,
+            without_noise(stddev_pop(low) over trailing_bars, low) as low_deviation
 
         from query_table(source)
 
@@ -25,7 +29,9 @@ create or replace macro correl(n := 30, source := 'bars') as table (
     select
         symbol,
         timestamp,
-        case when bars_seen = n then coalesce(nan_as_null(correlation), 0) end as correl
+        case
+            when bars_seen = n then coalesce(nan_as_null(covariance / nullif(high_deviation * low_deviation, 0)), 0)
+        end as correl
 
     from windowed
 

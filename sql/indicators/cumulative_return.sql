@@ -6,7 +6,7 @@ create or replace macro cumulative_return(n := 60, source := 'bars') as table (
     select
         symbol,
         timestamp,
-        100 * (close / lag(close, n) over bars_in_order - 1) as cumulative_return
+        100 * difference(close, lag(close, n) over bars_in_order) / lag(close, n) over bars_in_order as cumulative_return
 
     from query_table(source)
 

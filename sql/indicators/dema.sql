@@ -7,7 +7,7 @@ create or replace macro dema(n := 30, source := 'bars') as table (
     select
         symbol,
         timestamp,
-        nan_as_null(2 * ema_1 - ema_2) as dema
+        nan_as_null(snapped(2 * ema_1 - ema_2, close)) as dema
 
     from exponential_average_2(n, source := source)
 

@@ -12,8 +12,8 @@ create or replace macro imi(n := 14, source := 'bars') as table (
             symbol,
             timestamp,
             row_number() over bars_in_order as bar_number,
-            sum(null_as_nan(greatest(close - open, 0) + 0 * (close - open))) over trailing_bars as rises,
-            sum(null_as_nan(abs(close - open))) over trailing_bars as moves
+            sum(null_as_nan(greatest(difference(close, open), 0) + 0 * (close - open))) over trailing_bars as rises,
+            sum(null_as_nan(abs(difference(close, open)))) over trailing_bars as moves
 
         from query_table(source)
 

@@ -26,7 +26,7 @@ create or replace macro keltner(n := 20, multiplier := 2, atr_n := 10, source :=
             symbol,
             timestamp,
             bar_number,
-            exponential_average(close, bar_number, weights, n) as mean,
+            snapped(exponential_average(close, bar_number, weights, n), close) as mean,
             atr
 
         from weighted

@@ -7,7 +7,7 @@ create or replace macro linearreg_intercept(n := 14, source := 'bars') as table 
     select
         symbol,
         timestamp,
-        case when bars_seen = n then mean - slope * (n - 1) / 2 end as linearreg_intercept
+        case when bars_seen = n then snapped(mean - slope * (n - 1) / 2, close) end as linearreg_intercept
 
     from regression_line(n, source := source)
 

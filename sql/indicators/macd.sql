@@ -15,7 +15,8 @@ create or replace macro macd(fast := 12, slow := 26, signal := 9, source := 'bar
             symbol,
             timestamp,
             bar_number,
-            case when bar_number >= slow then fast_average - slow_average end as macd,
+            case when bar_number >= slow then difference(fast_average, slow_average) end as macd,
+            slow_average,
             ema_weights(bar_number - (slow - 1), signal) as weights
 
         from fast_and_slow(fast, slow, slow - fast, source := source)
@@ -33,7 +34,10 @@ create or replace macro macd(fast := 12, slow := 26, signal := 9, source := 'bar
             timestamp,
             bar_number,
             macd,
-            exponential_average(macd, bar_number - (slow - 1), weights, signal) as signal_line
+            slow_average,
+            without_noise(
+                exponential_average(macd, bar_number - (slow - 1), weights, signal), slow_average
+            ) as signal_line
 
         from lines
 
@@ -44,7 +48,7 @@ create or replace macro macd(fast := 12, slow := 26, signal := 9, source := 'bar
         timestamp,
         case when bar_number >= slow + signal - 1 then nan_as_null(macd) end as macd,
         case when bar_number >= slow + signal - 1 then nan_as_null(signal_line) end as signal,
-        case when bar_number >= slow + signal - 1 then nan_as_null(macd - signal_line) end as histogram
+        case when bar_number >= slow + signal - 1 then nan_as_null(without_noise(macd - signal_line, slow_average)) end as histogram
 
     from signals
 

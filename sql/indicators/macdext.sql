@@ -13,7 +13,8 @@ create or replace macro macdext(fast := 12, slow := 26, signal := 9, source := '
             symbol,
             timestamp,
             bar_number,
-            case when bar_number >= slow then fast_average - slow_average end as macdext
+            case when bar_number >= slow then difference(fast_average, slow_average) end as macdext,
+            slow_average
 
         from simple_averages(fast, slow, source := source)
 
@@ -30,7 +31,8 @@ create or replace macro macdext(fast := 12, slow := 26, signal := 9, source := '
             timestamp,
             bar_number,
             macdext,
-            avg(macdext) over signal_bars as signal_line
+            slow_average,
+            without_noise(avg(macdext) over signal_bars, slow_average) as signal_line
 
         from lines
 
@@ -43,7 +45,7 @@ create or replace macro macdext(fast := 12, slow := 26, signal := 9, source := '
         timestamp,
         case when bar_number >= slow + signal - 1 then nan_as_null(macdext) end as macdext,
         case when bar_number >= slow + signal - 1 then nan_as_null(signal_line) end as signal,
-        case when bar_number >= slow + signal - 1 then nan_as_null(macdext - signal_line) end as histogram
+        case when bar_number >= slow + signal - 1 then nan_as_null(without_noise(macdext - signal_line, slow_average)) end as histogram
 
     from signals
 

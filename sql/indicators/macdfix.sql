@@ -49,7 +49,8 @@ create or replace macro macdfix(signal := 9, source := 'bars') as table (
             timestamp,
             bar_number,
             weights,
-            case when bar_number >= 26 then fast_average - slow_average end as macdfix
+            case when bar_number >= 26 then difference(fast_average, slow_average) end as macdfix,
+            slow_average
 
         from averaged
 
@@ -62,7 +63,10 @@ create or replace macro macdfix(signal := 9, source := 'bars') as table (
             timestamp,
             bar_number,
             macdfix,
-            exponential_average(macdfix, bar_number - (26 - 1), weights, signal) as signal_line
+            slow_average,
+            without_noise(
+                exponential_average(macdfix, bar_number - (26 - 1), weights, signal), slow_average
+            ) as signal_line
 
         from lines
 
@@ -73,7 +77,7 @@ create or replace macro macdfix(signal := 9, source := 'bars') as table (
         timestamp,
         case when bar_number >= 26 + signal - 1 then nan_as_null(macdfix) end as macdfix,
         case when bar_number >= 26 + signal - 1 then nan_as_null(signal_line) end as signal,
-        case when bar_number >= 26 + signal - 1 then nan_as_null(macdfix - signal_line) end as histogram
+        case when bar_number >= 26 + signal - 1 then nan_as_null(without_noise(macdfix - signal_line, slow_average)) end as histogram
 
     from signals
 

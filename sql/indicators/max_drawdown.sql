@@ -76,8 +76,8 @@ create or replace macro max_drawdown(n := 60, source := 'bars') as table (
             bar_number,
             trough,
             later_peak,
-            max(1 - close / peak) over block_so_far as decline,
-            max(1 - later_trough / close) over rest_of_block as later_decline
+            max(difference(peak, close) / peak) over block_so_far as decline,
+            max(difference(close, later_trough) / close) over rest_of_block as later_decline
 
         from extremes
 
@@ -118,7 +118,7 @@ create or replace macro max_drawdown(n := 60, source := 'bars') as table (
         case
             when bar_number < n then null
             when bar_number % n = 0 then nan_as_null(100 * decline)
-            else nan_as_null(100 * greatest(first_decline, decline, 1 - trough / first_peak))
+            else nan_as_null(100 * greatest(first_decline, decline, difference(first_peak, trough) / first_peak))
         end as max_drawdown
 
     from joined

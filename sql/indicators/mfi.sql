@@ -47,10 +47,7 @@ create or replace macro mfi(n := 14, source := 'bars') as table (
             timestamp,
             bar_number,
             flow,
-            case
-                when abs(price - previous_price) <= 1e-14 * (price + previous_price) then 0 * (price - previous_price)
-                else price - previous_price
-            end as change
+            difference(price, previous_price) as change
 
         from lagged
 

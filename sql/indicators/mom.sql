@@ -7,7 +7,7 @@ create or replace macro mom(n := 10, source := 'bars') as table (
     select
         symbol,
         timestamp,
-        close - previous_close as mom
+        difference(close, previous_close) as mom
 
     from earlier_close(n, source := source)
 

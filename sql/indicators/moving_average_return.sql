@@ -10,7 +10,7 @@ create or replace macro moving_average_return(n := 20, source := 'bars') as tabl
         select
             symbol,
             timestamp,
-            avg(return) over trailing_bars as moving_average_return,
+            without_noise(avg(return) over trailing_bars, 100) as moving_average_return,
             count(return) over trailing_bars as returns_seen
 
         from daily_returns(source := source)

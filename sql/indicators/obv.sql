@@ -12,7 +12,7 @@ create or replace macro obv(source := 'bars') as table (
             timestamp,
             null_as_nan(volume) as volume,
             row_number() over bars_in_order as bar_number,
-            null_as_nan(close) - lag(null_as_nan(close)) over bars_in_order as change
+            difference(null_as_nan(close), lag(null_as_nan(close)) over bars_in_order) as change
 
         from query_table(source)
 

@@ -13,7 +13,7 @@ create or replace macro ppo(fast := 12, slow := 26, signal := 9, source := 'bars
             symbol,
             timestamp,
             bar_number,
-            case when bar_number >= slow then 100 * (fast_average / slow_average - 1) end as ppo,
+            case when bar_number >= slow then 100 * difference(fast_average, slow_average) / slow_average end as ppo,
             ema_weights(bar_number - (slow - 1), signal) as weights
 
         from fast_and_slow(fast, slow, 0, source := source)
@@ -42,7 +42,7 @@ create or replace macro ppo(fast := 12, slow := 26, signal := 9, source := 'bars
         timestamp,
         case when bar_number >= slow + signal - 1 then nan_as_null(ppo) end as ppo,
         case when bar_number >= slow + signal - 1 then nan_as_null(signal_line) end as signal,
-        case when bar_number >= slow + signal - 1 then nan_as_null(ppo - signal_line) end as histogram
+        case when bar_number >= slow + signal - 1 then nan_as_null(without_noise(ppo - signal_line, 100)) end as histogram
 
     from signals
 

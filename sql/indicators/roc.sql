@@ -7,7 +7,7 @@ create or replace macro roc(n := 10, source := 'bars') as table (
     select
         symbol,
         timestamp,
-        100 * (close / previous_close - 1) as roc
+        100 * difference(close, previous_close) / previous_close as roc
 
     from earlier_close(n, source := source)
 

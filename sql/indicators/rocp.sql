@@ -7,7 +7,7 @@ create or replace macro rocp(n := 10, source := 'bars') as table (
     select
         symbol,
         timestamp,
-        (close - previous_close) / previous_close as rocp
+        difference(close, previous_close) / previous_close as rocp
 
     from earlier_close(n, source := source)
 

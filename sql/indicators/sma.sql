@@ -11,7 +11,7 @@ create or replace macro sma(n := 20, source := 'bars') as table (
             symbol,
             timestamp,
             row_number() over bars_in_order as bar_number,
-            avg(null_as_nan(close)) over trailing_bars as mean
+            snapped(avg(null_as_nan(close)) over trailing_bars, close) as mean
 
         from query_table(source)
 

@@ -12,7 +12,7 @@ create or replace macro stddev(n := 5, deviations := 1, source := 'bars') as tab
         select
             symbol,
             timestamp,
-            stddev_pop(close) over trailing_bars as deviation,
+            without_noise(stddev_pop(close) over trailing_bars, close) as deviation,
             count(close) over trailing_bars as bars_seen
 
         from query_table(source)

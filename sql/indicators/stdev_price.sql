@@ -10,7 +10,7 @@ create or replace macro stdev_price(n := 20, source := 'bars') as table (
         select
             symbol,
             timestamp,
-            stddev_samp(close) over trailing_bars as deviation,
+            without_noise(stddev_samp(close) over trailing_bars, close) as deviation,
             count(close) over trailing_bars as bars_seen
 
         from query_table(source)

@@ -10,7 +10,7 @@ create or replace macro stdev_return(n := 20, source := 'bars') as table (
         select
             symbol,
             timestamp,
-            sqrt(252) * stddev_pop(return) over trailing_bars as stdev_return,
+            sqrt(252) * without_noise(stddev_pop(return) over trailing_bars, 100) as stdev_return,
             count(return) over trailing_bars as returns_seen
 
         from daily_returns(source := source)

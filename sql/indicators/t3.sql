@@ -61,12 +61,13 @@ create or replace macro t3(n := 5, volume_factor := 0.7, source := 'bars') as ta
     select
         symbol,
         timestamp,
-        nan_as_null(
+        nan_as_null(snapped(
             (1 + volume_factor) ** 3 * ema_3
             - 3 * volume_factor * (1 + volume_factor) ** 2 * ema_4
             + 3 * volume_factor ** 2 * (1 + volume_factor) * ema_5
-            - volume_factor ** 3 * ema_6
-        ) as t3
+            - volume_factor ** 3 * ema_6,
+            close
+        )) as t3
 
     from average_6
 

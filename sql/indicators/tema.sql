@@ -7,7 +7,7 @@ create or replace macro tema(n := 30, source := 'bars') as table (
     select
         symbol,
         timestamp,
-        nan_as_null(3 * ema_1 - 3 * ema_2 + ema_3) as tema
+        nan_as_null(snapped(3 * ema_1 - 3 * ema_2 + ema_3, close)) as tema
 
     from exponential_average_3(n, source := source)
 

@@ -12,6 +12,7 @@ create or replace macro trima(n := 30, source := 'bars') as table (
             symbol,
             timestamp,
             row_number() over bars_in_order as bar_number,
+            null_as_nan(close) as close,
             avg(null_as_nan(close)) over first_bars as mean
 
         from query_table(source)
@@ -30,6 +31,7 @@ create or replace macro trima(n := 30, source := 'bars') as table (
             symbol,
             timestamp,
             bar_number,
+            close,
             case when bar_number >= (n + 1) // 2 then mean end as mean
 
         from averaged
@@ -42,7 +44,7 @@ create or replace macro trima(n := 30, source := 'bars') as table (
             symbol,
             timestamp,
             bar_number,
-            avg(mean) over second_bars as trima
+            snapped(avg(mean) over second_bars, close) as trima
 
         from numbered
 

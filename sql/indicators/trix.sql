@@ -23,7 +23,7 @@ create or replace macro trix(n := 30, source := 'bars') as table (
     select
         symbol,
         timestamp,
-        nan_as_null(100 * (ema_3 / previous_ema_3 - 1)) as trix
+        nan_as_null(100 * difference(ema_3, previous_ema_3) / previous_ema_3) as trix
 
     from lagged
 

@@ -7,7 +7,7 @@ create or replace macro tsf(n := 14, source := 'bars') as table (
     select
         symbol,
         timestamp,
-        case when bars_seen = n then mean + slope * (n + 1) / 2 end as tsf
+        case when bars_seen = n then snapped(mean + slope * (n + 1) / 2, close) end as tsf
 
     from regression_line(n, source := source)
 

@@ -12,7 +12,7 @@ create or replace macro ultosc(short := 7, medium := 14, long := 28, source := '
             symbol,
             timestamp,
             bar_number,
-            case when bar_number > 1 then close + greatest(-low, -previous_close) end as pressure,
+            case when bar_number > 1 then difference(close, -greatest(-low, -previous_close)) end as pressure,
             true_range
 
         from true_ranges(source := source)

@@ -11,7 +11,7 @@ create or replace macro var(n := 5, source := 'bars') as table (
         select
             symbol,
             timestamp,
-            var_pop(close) over trailing_bars as variance,
+            without_noise(var_pop(close) over trailing_bars, 1e-12 * close * close) as variance,
             count(close) over trailing_bars as bars_seen
 
         from query_table(source)

@@ -9,8 +9,7 @@ create or replace macro willr(n := 14, source := 'bars') as table (
         timestamp,
         case
             when bar_number < n then null
-            when highest = lowest then nan_as_null(0 * (highest - lowest))
-            else nan_as_null(-100 * (highest - close) / (highest - lowest))
+            else nan_as_null(-100 * difference(highest, close) * coalesce(1 / nullif(difference(highest, lowest), 0), 0))
         end as willr
 
     from price_range(n, source := source)

@@ -28,6 +28,7 @@ create or replace macro wma(n := 30, source := 'bars') as table (
             symbol,
             timestamp,
             bar_number,
+            close,
             sum(close * bar_number) over trailing_bars as numbered_sum,
             sum(close) over trailing_bars as total
 
@@ -42,7 +43,7 @@ create or replace macro wma(n := 30, source := 'bars') as table (
         timestamp,
         case
             when bar_number >= n
-                then nan_as_null(2 * (numbered_sum - (bar_number - n) * total) / (n * (n + 1)))
+                then nan_as_null(snapped(2 * (numbered_sum - (bar_number - n) * total) / (n * (n + 1)), close))
         end as wma
 
     from windowed

@@ -6,7 +6,7 @@ create or replace macro daily_returns(source := 'bars') as table (
     select
         symbol,
         timestamp,
-        100 * (close / previous_close - 1) as return
+        100 * difference(close, previous_close) / previous_close as return
 
     from earlier_close(1, source := source)
 

@@ -29,8 +29,9 @@ create or replace macro directional_moves(n := 14, source := 'bars') as table (
             symbol,
             timestamp,
             bar_number,
-            high - previous_high as up_move,
-            previous_low - low as down_move,
+            difference(high, previous_high) as up_move,
+            difference(previous_low, low) as down_move,
+            without_noise(high - previous_high - (previous_low - low), high) as lead,
             case when bar_number > 1 then true_range(high, low, previous_close) end as true_range,
             decay_weights(bar_number - 1, greatest(n - 1, 1), 1 - 1.0 / n) as weights
 
@@ -42,8 +43,8 @@ create or replace macro directional_moves(n := 14, source := 'bars') as table (
         symbol,
         timestamp,
         bar_number,
-        case when up_move > 0 and up_move > down_move then up_move else 0 * (up_move + down_move) end as plus_dm,
-        case when down_move > 0 and down_move > up_move then down_move else 0 * (up_move + down_move) end as minus_dm,
+        case when up_move > 0 and lead > 0 then up_move else 0 * (up_move + down_move) end as plus_dm,
+        case when down_move > 0 and lead < 0 then down_move else 0 * (up_move + down_move) end as minus_dm,
         true_range,
         weights
 

@@ -1,5 +1,5 @@
 -- exponential_average_1: the exponential average of the close, and what it is made of.
--- n: bars | grain: symbol, timestamp | gives bar_number, ema_1: null until warm, NaN from a missing close on
+-- n: bars | grain: symbol, timestamp | gives close, bar_number, ema_1: null until warm, NaN from a missing close on
 create or replace macro exponential_average_1(n := 14, source := 'bars') as table (
 
     with
@@ -17,8 +17,9 @@ create or replace macro exponential_average_1(n := 14, source := 'bars') as tabl
     select
         symbol,
         timestamp,
+        close,
         bar_number,
-        case when bar_number >= n then exponential_average(close, bar_number, weights, n) end as ema_1
+        case when bar_number >= n then snapped(exponential_average(close, bar_number, weights, n), close) end as ema_1
 
     from weighted
 

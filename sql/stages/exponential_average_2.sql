@@ -1,6 +1,6 @@
 -- exponential_average_2: the exponential average of the exponential average, and what it is made of.
 -- n: bars | grain: symbol, timestamp
--- gives bar_number, ema_1, ema_2: null until warm, NaN from a missing close on
+-- gives close, bar_number, ema_1, ema_2: null until warm, NaN from a missing close on
 create or replace macro exponential_average_2(n := 14, source := 'bars') as table (
 
     with
@@ -18,6 +18,7 @@ create or replace macro exponential_average_2(n := 14, source := 'bars') as tabl
     select
         symbol,
         timestamp,
+        close,
         bar_number,
         ema_1,
         case

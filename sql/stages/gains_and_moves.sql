@@ -11,7 +11,7 @@ create or replace macro gains_and_moves(n := 14, source := 'bars') as table (
         select
             symbol,
             timestamp,
-            close - lag(close) over (partition by symbol order by timestamp) as change,
+            difference(close, lag(close) over (partition by symbol order by timestamp)) as change,
             bar_number
 
         from numbered_closes(source := source)

@@ -11,8 +11,8 @@ create or replace macro newest_extremes(n := 14, source := 'bars') as table (
         select
             symbol,
             timestamp,
-            null_as_nan(high) as high,
-            null_as_nan(low) as low,
+            rounded_price(null_as_nan(high)) as high,
+            rounded_price(null_as_nan(low)) as low,
             row_number() over (partition by symbol order by timestamp) as bar_number
 
         from query_table(source)

@@ -1,6 +1,6 @@
 -- regression_line: the straight line that fits the last n closes best.
 -- n: bars | grain: symbol, timestamp
--- gives bars_seen: closes in the frame, mean: its height in the middle, slope: USD per bar
+-- gives close, bars_seen: closes in the frame, mean: its height in the middle, slope: USD per bar
 -- source: ordinary least squares
 create or replace macro regression_line(n := 14, source := 'bars') as table (
 
@@ -21,9 +21,10 @@ create or replace macro regression_line(n := 14, source := 'bars') as table (
     select
         symbol,
         timestamp,
+        close,
         count(close) over trailing_bars as bars_seen,
         avg(close) over trailing_bars as mean,
-        regr_slope(close, bar_number) over trailing_bars as slope
+        without_noise(regr_slope(close, bar_number) over trailing_bars, close) as slope
 
     from numbered
 

@@ -10,7 +10,7 @@ create or replace macro stochastic(n := 14, source := 'bars') as table (
         bar_number,
         case
             when bar_number >= n
-                then (close - lowest) * case when highest = lowest then 0 else 100 / (highest - lowest) end
+                then difference(close, lowest) * coalesce(100 / nullif(difference(highest, lowest), 0), 0)
         end as raw_k
 
     from price_range(n, source := source)

@@ -250,9 +250,7 @@ def test_quotes_come_from_the_feed_that_the_plan_covers(
     asked: str,
 ) -> None:
     alpaca.free_plan = delay == "15"
-    settings = make_settings(
-        ALPACA_SIP_DELAY_MINUTES=delay, ALPACA_DATA_FEED=bars_feed, ALPACA_QUOTE_FEED=quote_feed
-    )
+    settings = make_settings(ALPACA_SIP_DELAY_MINUTES=delay, ALPACA_DATA_FEED=bars_feed, ALPACA_QUOTE_FEED=quote_feed)
     assert quick(settings).latest_quote("IBM").feed == asked
     assert alpaca.requests[-1][1]["feed"] == asked
 
