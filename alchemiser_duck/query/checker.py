@@ -18,7 +18,7 @@ from alchemiser_duck.query.definitions import LintError, in_loading_order
 from alchemiser_duck.query.linter import is_duckdb_function, lint
 from alchemiser_duck.query.literals import identifier, literal
 from alchemiser_duck.query.look_back import look_back_of
-from alchemiser_duck.query.sample_bars import MANY_SYMBOLS, keep_newest_bars, make_sample_bars, sample_layer
+from alchemiser_duck.query.sample_bars import keep_newest_bars, make_sample_bars, sample_layer, telling_symbols
 
 CUTS = ("2023-09-15", "2024-02-29", "2024-07-05", "2024-12-31")
 LONGEST_LOOK_BACK = 5_000
@@ -124,7 +124,7 @@ def _look_back_fault(
     if bars < 0:
         return [f"look-back {look_back!r} is {bars}: it is a number of bars, 0 or more"]
     call = IndicatorCall(file, dict(arguments)).sql("bars")
-    make_sample_bars(con, bars + 100, MANY_SYMBOLS)
+    make_sample_bars(con, bars + 100, telling_symbols(bars))
     con.execute(f"create or replace temporary table whole as from {call}")
     keep_newest_bars(con, bars + 1)
     con.execute(f"create or replace temporary table tail as from {call}")

@@ -36,13 +36,15 @@ steps as (
     select
         symbol,
         trend,
+        tick,
+        case when (select max(number) from days) - number = spike_age then spike else 1 end as spike,
         date,
         number,
         hash(symbol || number) % 2001 / 1000.0 - 1 as step
 
     from days
 
-    join (values {symbols}) as symbols(symbol, first_number, last_number, trend)
+    join (values {symbols}) as symbols(symbol, first_number, last_number, trend, tick, spike_age, spike)
         on number between first_number and last_number
 
 ),
@@ -53,9 +55,15 @@ closes as (
         symbol,
         date,
         number,
-        50 * exp(trend * number + 0.02 * sum(step) over (partition by symbol order by number)) as close
+        spike,
+        spike * coalesce(greatest(round(wandered / tick) * tick, tick), wandered) as close
 
-    from steps
+    from (
+        select
+            *,
+            50 * exp(trend * number + 0.02 * sum(step) over (partition by symbol order by number)) as wandered
+        from steps
+    )
 
 )
 
@@ -68,7 +76,7 @@ select
     close * 0.99 as low,
     close,
     close * 1.001 as vwap,
-    cast(hash(number) % 1000000 as bigint) as volume,
+    cast(spike * (hash(number) % 1000000) as bigint) as volume,
     cast(100 as bigint) as trade_count,
     true as is_final
 
@@ -89,12 +97,33 @@ class SampleSymbol(NamedTuple):
     last: int = 1_000_000
     trend: float = 0.002
     """of the logarithm of its close, per bar"""
+    tick: float | None = None
+    """what its closes are multiples of: a wide one makes ties and rests"""
+    spike_age: int | None = None
+    """bars after the one whose prices and volume are multiplied by `spike`"""
+    spike: float = 1
 
 
 USUAL_SYMBOLS = (SampleSymbol("LONG"), SampleSymbol("SHORT", first=300), SampleSymbol("ONCE", first=400, last=400))
 """435 bars, 136 and a single one."""
-MANY_SYMBOLS = tuple(SampleSymbol(f"S{number:02}", trend=0.002 * (-1) ** number) for number in range(16))
-"""Half of them rise and half fall, so that extremes lie at either end of a window."""
+
+
+def telling_symbols(look_back: int) -> list[SampleSymbol]:
+    """Return symbols that a value tells apart if it depends on more bars than these before its own.
+
+    Some rise and some fall, so that extremes lie at either end of a window; some wander, for conditions that are about
+    to change; some rest; and some had a spike just before these bars: a condition shows that, too.
+    """
+    trends = [SampleSymbol(f"S{number:02}", trend=0.002 * (-1) ** number) for number in range(16)]
+    wandering = [SampleSymbol(f"W{number:02}", trend=0) for number in range(16)]
+    resting = [SampleSymbol(f"R{number:02}", trend=0, tick=1) for number in range(16)]
+    spikes = [
+        SampleSymbol(f"X{age:02}{kind}{number}", trend=0, spike_age=look_back + age, spike=spike)
+        for age in (1, 2, 3, 5, 8, 13, 21, 34)
+        for kind, spike in (("UP", 50.0), ("DOWN", 0.02))
+        for number in range(2)
+    ]
+    return [*trends, *wandering, *resting, *spikes]
 
 
 def sample_layer() -> duckdb.DuckDBPyConnection:
@@ -116,7 +145,7 @@ def sample_layer() -> duckdb.DuckDBPyConnection:
 def make_sample_bars(con: duckdb.DuckDBPyConnection, bars: int, symbols: Sequence[SampleSymbol]) -> None:
     """Replace the sample bars by so many weekdays of some symbols."""
     first_day = _LAST_DAY - timedelta(days=math.ceil(bars * 7 / 5))
-    listed = ", ".join(f"({literal(s.name)}, {s.first}, {s.last}, {literal(s.trend)})" for s in symbols)
+    listed = ", ".join("({})".format(", ".join(map(literal, symbol))) for symbol in symbols)
     con.execute(_SAMPLE_BARS.format(first_day=literal(first_day), last_day=literal(_LAST_DAY), symbols=listed))
 
 
