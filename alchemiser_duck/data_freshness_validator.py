@@ -18,6 +18,10 @@ from alchemiser_duck.settings import Settings
 
 FIRST_LOOK = timedelta(days=45)
 """Read first: a symbol with a bar this recent needs no older one to be judged."""
+FETCHED_AGAIN = frozenset({"stale", "vendor gap", "not finalised", "quarantined", "missing"})
+"""Findings that the vendor's next answer may mend; the others are for a person to judge."""
+OFF_THE_MARK = frozenset({"high outlier", "low outlier", "out of level"})
+NO_BAR_AT_ALL = "no bar of any symbol"
 
 
 @dataclass(frozen=True)
@@ -51,18 +55,31 @@ class DataIssue:
 
     symbol: str
     finding: str
-    """stale, vendor gap, not finalised, quarantined, missing"""
+    """stale, vendor gap, not finalised, quarantined, missing, and others that findings.sql names"""
     first_session: date | None
     last_session: date | None
     """both included: what to ask the vendor for; None means the whole history"""
     detail: str
 
     @property
+    def can_be_fetched(self) -> bool:
+        """Return whether asking the vendor again may mend it."""
+        return self.finding in FETCHED_AGAIN
+
+    @property
     def repair(self) -> str:
-        """Return the command that repairs it."""
+        """Return what to type to settle it."""
         if self.finding == "missing":
             return f"alchemiser-duck refresh --mode overnight --symbols {self.symbol}"
-        return f"alchemiser-duck repair --symbols {self.symbol}"
+        if self.can_be_fetched:
+            return f"alchemiser-duck repair --symbols {self.symbol}"
+        if self.finding == NO_BAR_AT_ALL:
+            return f"export ALCHEMISER_CLOSURES={self.first_session}; alchemiser-duck refresh --mode overnight"
+        if self.symbol == "*":
+            return f"take {self.first_session} out of ALCHEMISER_CLOSURES, or wait for a calendar that knows it"
+        if self.finding in OFF_THE_MARK:
+            return f"alchemiser-duck bars override {self.symbol} {self.first_session} --help, or bars accept"
+        return "alchemiser-duck actions suspects, then actions accept, add or override"
 
     def as_row(self) -> dict[str, Any]:
         """Return the fields and the repair as plain values, days as text."""
@@ -73,7 +90,7 @@ class DataIssue:
         days = "" if self.first_session is None else f" {self.first_session}"
         if self.last_session != self.first_session:
             days += f" to {self.last_session}"
-        return f"{self.symbol}: {self.finding}{days}: {self.detail}; to repair: {self.repair}"
+        return f"{self.symbol}: {self.finding}{days}: {self.detail}; to settle: {self.repair}"
 
 
 class DataFreshnessValidator:
@@ -139,7 +156,7 @@ class DataFreshnessValidator:
             EmptyLake, StorageError: as `validate` does.
         """
         universe = self._universe(symbols)
-        conditions = [] if universe is None else [f"symbol in ({literal_list(universe)})"]
+        conditions = [] if universe is None else [f"symbol in ({literal_list([*universe, '*'])})"]
         query = (
             f"select symbol, finding, first_session, last_session, detail from findings{where(conditions)} "
             "order by symbol, first_session, finding"

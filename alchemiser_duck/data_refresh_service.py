@@ -69,7 +69,7 @@ class DataRefreshService:
             FeedMismatch: the lake holds another feed's bars.
         """
         now = now or calendar.utc_now()
-        last = calendar.last_complete_session(now, self._delay)
+        last = calendar.last_complete_session(now, self._delay, self._settings.closures)
         if start > last:
             raise BadParameter(f"start {start} is after the last complete session, {last}")
         universe = self._universe(symbols, self._store.list_symbols)
@@ -100,7 +100,10 @@ class DataRefreshService:
         """
         now = now or calendar.utc_now()
         today = calendar.new_york_date(now)
-        if not calendar.is_session(today):
+        if not calendar.is_session(today, self._settings.closures):
+            if calendar.is_session(today):
+                known = calendar.known_sessions(now, self._settings.closures)
+                self._store.write_sessions(known)  # no reader shall wait for today's bars
             return RefreshReport(
                 run_id="",
                 mode="post_close",
@@ -127,13 +130,13 @@ class DataRefreshService:
             AlpacaRefused, FeedMismatch: as above.
         """
         now = now or calendar.utc_now()
-        last = min(last, calendar.last_complete_session(now, self._delay))
+        last = min(last, calendar.last_complete_session(now, self._delay, self._settings.closures))
         if first > last:
             raise BadParameter(f"there is nothing to fetch from {first} on: the last complete session is {last}")
         return self._run(RunRequest(mode, self._universe(symbols, list), first, last, now))
 
     def repair(self, findings: Iterable[DataIssue], *, now: datetime | None = None) -> list[RefreshReport]:
-        """Fetch exactly what the findings name, oldest first; empty without any.
+        """Fetch exactly what the findings name, oldest first; empty without any that can be fetched.
 
         There is one run for each range of sessions.
 
@@ -144,6 +147,8 @@ class DataRefreshService:
         today = calendar.new_york_date(now)
         ranges: dict[tuple[date, date], list[str]] = defaultdict(list)
         for issue in findings:
+            if not issue.can_be_fetched:
+                continue
             span = issue.first_session or HISTORY_START, issue.last_session or today
             ranges[span].append(issue.symbol)
         return [self.fetch(symbols, *span, now=now) for span, symbols in sorted(ranges.items())]

@@ -1,8 +1,10 @@
 """The exchange calendar (XNYS): sessions, their closes, complete bars.
 
-Every answer takes the time it is asked for; nothing here reads a clock.
+Every answer takes the time it is asked for; nothing here reads a clock. `closures` are days on which the exchange does
+not trade and that the calendar does not know yet: a day of mourning is announced a week before.
 """
 
+from collections.abc import Collection
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from typing import TYPE_CHECKING
@@ -17,6 +19,12 @@ NEW_YORK = ZoneInfo("America/New_York")
 FIRST_DAY = date(1990, 1, 1)
 LAST_DAY = date(2060, 12, 31)
 """Sessions before the first and after the last of these days are not known."""
+
+SESSIONS_FROM = date(2000, 1, 1)
+"""The relation sessions begins here."""
+
+LONGEST_CLOSURE = timedelta(days=60)
+"""No closure has been longer since 1914."""
 
 EXTENDED_CLOSE = time(20)
 """End of the extended session in New York: until then a daily bar's volume grows."""
@@ -34,13 +42,14 @@ def _xnys() -> "ExchangeCalendar":
     return exchange_calendars.get_calendar("XNYS", start=FIRST_DAY.isoformat(), end=LAST_DAY.isoformat())
 
 
-def sessions(first: date, last: date) -> list[date]:
+def sessions(first: date, last: date, closures: Collection[date] = ()) -> list[date]:
     """List the sessions from first to last, both included; maybe none."""
     known = _xnys().sessions
-    return [stamp.date() for stamp in known[known.slice_indexer(first.isoformat(), last.isoformat())]]
+    days = [stamp.date() for stamp in known[known.slice_indexer(first.isoformat(), last.isoformat())]]
+    return [day for day in days if day not in closures] if closures else days
 
 
-def session_table(first: date, last: date) -> "pa.Table":
+def session_table(first: date, last: date, closures: Collection[date] = ()) -> "pa.Table":
     """Return the rows of the relation `sessions` from first to last.
 
     Columns: date, open, close (UTC), is_early_close.
@@ -48,6 +57,7 @@ def session_table(first: date, last: date) -> "pa.Table":
     import pyarrow as pa
 
     known = _xnys().schedule.loc[first.isoformat() : last.isoformat(), ["open", "close"]]
+    known = known[[stamp.date() not in closures for stamp in known.index]]
     instant = pa.timestamp("us", tz="UTC")
     return pa.table(
         {
@@ -59,9 +69,14 @@ def session_table(first: date, last: date) -> "pa.Table":
     )
 
 
-def is_session(day: date) -> bool:
+def known_sessions(now: datetime, closures: Collection[date] = ()) -> "pa.Table":
+    """Return the relation `sessions`: from SESSIONS_FROM to the end of next year."""
+    return session_table(SESSIONS_FROM, date(new_york_date(now).year + 1, 12, 31), closures)
+
+
+def is_session(day: date, closures: Collection[date] = ()) -> bool:
     """Return whether the exchange trades on this day."""
-    return bool(sessions(day, day))
+    return bool(sessions(day, day, closures))
 
 
 def session_open(session: date) -> datetime:
@@ -89,19 +104,19 @@ def complete_from(session: date, delay: timedelta) -> datetime:
     return session_close(session) + delay
 
 
-def last_complete_session(now: datetime, delay: timedelta) -> date:
+def last_complete_session(now: datetime, delay: timedelta, closures: Collection[date] = ()) -> date:
     """Return the newest session whose close the feed has shown."""
     today = new_york_date(now)
-    recent = sessions(today - timedelta(days=14), today)
+    recent = sessions(today - LONGEST_CLOSURE, today, closures)
     return next(session for session in reversed(recent) if complete_from(session, delay) <= now)
 
 
-def last_final_session(now: datetime, delay: timedelta) -> date:
+def last_final_session(now: datetime, delay: timedelta, closures: Collection[date] = ()) -> date:
     """Return the newest session whose extended hours the feed has shown."""
     day = new_york_date(now - delay)
     if (now - delay).astimezone(NEW_YORK).time() < EXTENDED_CLOSE:
         day -= timedelta(days=1)
-    return sessions(day - timedelta(days=14), day)[-1]
+    return sessions(day - LONGEST_CLOSURE, day, closures)[-1]
 
 
 def span_start(period: str, last: date) -> date | None:

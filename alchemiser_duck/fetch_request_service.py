@@ -173,7 +173,7 @@ class FetchRequestService:
 
     def _fetch(self, symbols: list[str], now: datetime) -> dict[str, FetchOutcome]:
         """Fetch new symbols in one refresh, those behind in another."""
-        last = calendar.last_complete_session(now, self._delay)
+        last = calendar.last_complete_session(now, self._delay, self._settings.closures)
         try:
             stored = self._store.metadata_of(symbols)
         except StorageError as problem:

@@ -1,5 +1,6 @@
 """Settings: everything the environment says, validated once, frozen, with secrets masked."""
 
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -18,6 +19,7 @@ _EXAMPLES = {
     "ALPACA_QUOTE_FEED": "iex",
     "ALPACA_SIP_DELAY_MINUTES": "15",
     "ALPACA_REQUESTS_PER_MINUTE": "200",
+    "ALCHEMISER_CLOSURES": "2025-01-09",
     "ALCHEMISER_SYMBOLS": "AAPL,MSFT,BRK.B",
     "ALCHEMISER_SQL_DIR": "./indicators",
     "ALCHEMISER_THREADS": "16",
@@ -58,6 +60,8 @@ class Settings(BaseSettings):
     """minutes by which the plan's data lags: 15 on the free plan, 0 with real-time SIP"""
     requests_per_minute: int = Field(default=200, ge=1, le=100_000, validation_alias="ALPACA_REQUESTS_PER_MINUTE")
 
+    closures: Annotated[tuple[date, ...], NoDecode] = _variable("ALCHEMISER_CLOSURES", default=())
+    """days without a session that the exchange calendar does not know yet; `sessions` tells every reader of them"""
     symbols: Annotated[tuple[str, ...], NoDecode] = _variable("ALCHEMISER_SYMBOLS", default=())
     """the universe: tickers separated by commas or white space"""
     strategies: Path | None = _variable("ALCHEMISER_STRATEGIES")
@@ -102,9 +106,9 @@ class Settings(BaseSettings):
             raise ValueError("holds a user name or a password: keys have variables of their own")
         return value.rstrip("/") if value else value
 
-    @field_validator("symbols", mode="before")
+    @field_validator("symbols", "closures", mode="before")
     @classmethod
-    def _symbol_list(cls, value: Any) -> Any:
+    def _listed(cls, value: Any) -> Any:
         if isinstance(value, str):
             value = value.replace(",", " ").split()
         return tuple(dict.fromkeys(value))

@@ -43,9 +43,6 @@ PROCESSED_LATER = timedelta(days=366)
 SUSPECT_WINDOW = timedelta(days=10)
 """An overnight move without an action that is no older than this counts as a new suspect."""
 
-SESSIONS_FROM = date(2000, 1, 1)
-"""The relation sessions begins here, and ends with next year."""
-
 Stop = Callable[[], bool]
 """Asked between two batches whether to stop now, keeping what is done."""
 
@@ -178,7 +175,8 @@ class RefreshRun:
         )
         symbols = [symbol for symbol in request.symbols if symbol not in tally.rejected]
         tables, waiting = [], dict.fromkeys(symbols)
-        for batch in self._source.daily_bars(symbols, start, end, len(calendar.sessions(first, last))):
+        sessions = calendar.sessions(first, last, self._settings.closures)
+        for batch in self._source.daily_bars(symbols, start, end, len(sessions)):
             tables.append(batch.bars)
             tally.add(batch)
             for symbol in batch.symbols:
@@ -202,9 +200,10 @@ class RefreshRun:
     def _with_finality(self, bars: pa.Table, first: date, last: date) -> pa.Table:
         """Mark final bars, and set aside those of no session that was asked for."""
         day = session_dates(bars)
-        sessions = pa.array(calendar.sessions(first, last), pa.date32())
+        closures = self._settings.closures
+        sessions = pa.array(calendar.sessions(first, last, closures), pa.date32())
         inside = pc.is_in(day, sessions)
-        final = pc.less_equal(day, calendar.last_final_session(self._request.now, self._delay))
+        final = pc.less_equal(day, calendar.last_final_session(self._request.now, self._delay, closures))
         bars = bars.append_column("is_final", final)
         if pc.all(inside).as_py():
             return bars  # the daily case: no copy
@@ -328,9 +327,8 @@ class RefreshRun:
         return closes
 
     def _store_sessions(self) -> None:
-        last = date(calendar.new_york_date(self._request.now).year + 1, 12, 31)
         try:
-            self._writer.write_sessions(calendar.session_table(SESSIONS_FROM, last))
+            self._writer.write_sessions(calendar.known_sessions(self._request.now, self._settings.closures))
         except StorageError as problem:
             self._tally.failures.append(f"sessions: {problem}")
 

@@ -4,6 +4,9 @@
 -- not finalised: a provisional bar older than the night after it | quarantined: a bar that was turned away lately
 -- those of corporate_action_suspects, until `alchemiser-duck actions accept`, `add` or `override` settles them
 -- high outlier, low outlier, out of level: as in anomalies, until `alchemiser-duck bars override` or `accept` settles them
+-- no bar of any symbol: a session without a bar in the whole lake, between days that have some: a closure that the
+-- calendar does not know | bars without a session: those of two symbols or more were turned away on a day that is none
+-- symbol is * where a finding is about the lake
 -- allows look-ahead: it knows later repairs
 create or replace view findings as
 
@@ -44,6 +47,25 @@ create or replace view findings as
         from (select started_at, first_session, last_session, unnest(outcomes) as outcome from recent_runs)
 
         where outcome.status in ('ok', 'no_data')
+
+    ),
+
+    -- one symbol alone may just not have traded
+    empty_sessions as (
+
+        select sessions.date
+
+        from sessions
+
+        anti join bars_raw using (date)
+
+        join symbols
+            on sessions.date > symbols.first_date
+            and sessions.date < symbols.last_date
+
+        group by sessions.date
+
+        having count(*) > 1
 
     ),
 
@@ -126,6 +148,7 @@ create or replace view findings as
         from gaps
 
         where kind = 'vendor gap'
+            and sessions > (select count(*) from empty_sessions where date between first_session and last_session)
             and not exists (
                 select 1
 
@@ -185,6 +208,35 @@ create or replace view findings as
             detail
 
         from open_suspects
+
+        union all
+
+        select
+            '*' as symbol,
+            'no bar of any symbol' as finding,
+            date as first_session,
+            date as last_session,
+            'a session of the calendar: was the exchange closed?' as detail
+
+        from empty_sessions
+
+        union all
+
+        select
+            '*' as symbol,
+            'bars without a session' as finding,
+            date as first_session,
+            date as last_session,
+            count(distinct symbol) || ' symbols have bars on a day that is no session: was the exchange open?' as detail
+
+        from turned_away
+
+        where isodow(date) < 6
+            and date not in (select date from sessions)
+
+        group by date
+
+        having count(distinct symbol) > 1
 
         union all
 

@@ -43,7 +43,8 @@ create or replace view symbols as
         select
             symbol,
             min(date) as first_date,
-            max(date) as last_date,
+            -- a bar of a Saturday, which older versions stored, says nothing of Friday's
+            coalesce(max(date) filter (isodow(date) < 6), max(date)) as last_date,
             count(*) as bars,
             count(*) filter (where not is_final) as provisional_bars
 

@@ -86,7 +86,10 @@ def test_what_does_not_fit_is_found(text: str, says: str, tmp_path: Path) -> Non
         ("60", f"max(close) {OVER} rows between 70 preceding and current row) > 3 * close"),
         ("60", f"min(low) {OVER} rows between 70 preceding and current row) < low / 3"),
         ("60", f"max(volume) {OVER} rows between 62 preceding and current row) > 5000000"),
-        ("20", f"(close > lag(close) {OVER}))::integer + count(close) {OVER} rows between 21 preceding and current row)"),
+        (
+            "20",
+            f"(close > lag(close) {OVER}))::integer + count(close) {OVER} rows between 21 preceding and current row)",
+        ),
     ],
 )
 def test_a_look_back_that_is_too_short_is_found(look_back: str, value: str, tmp_path: Path) -> None:
