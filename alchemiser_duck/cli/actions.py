@@ -44,7 +44,8 @@ def list_actions(
     names = literal_list([one_symbol(symbol) for symbol in symbols])
     query = (
         "select symbol, ex_date, type, cash_amount, old_rate, new_rate, new_symbol, previous_close, split_factor, "
-        f"price_factor, status, override, id from corporate_actions "
+        "price_factor, status, coalesce(override_reason, accepted_reason) as reason, withdrawn_at, override, id "
+        "from corporate_actions "
         f"where type <> 'accepted_move' and (symbol in ({names}) or applies_to in ({names})) "
         "order by symbol, ex_date, id"
     )

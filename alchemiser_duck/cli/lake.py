@@ -142,6 +142,7 @@ def _show_report(report: "RefreshReport", form: OutputFormat, path: "Path | None
 
     if report.note:
         console.info(report.note)
+    if not report.outcomes:
         return
     write(report.outcome_table(), form, path, limit)
     console.info(report.summary)

@@ -69,6 +69,9 @@ KEPT = (
 )
 """What stays when the vendor sends an action again."""
 
+JUDGED = ("symbol", "ex_date", "cash_amount", "old_rate", "new_rate", "new_symbol", "special")
+"""What a person has looked at who accepts an action."""
+
 MASS_WITHDRAWAL = 10
 """An answer that lacks more actions than these, and most of those known, is taken for a failure of the vendor."""
 
@@ -140,9 +143,9 @@ def read_actions(
             try:
                 actions.append(action_of(_PLURALS[plural], row, now, announced=announced))
             except (KeyError, TypeError, ValueError) as problem:
-                if not announced:
-                    reason = f"corporate action in {plural}: {reason_of(problem)}"
-                    malformed.append(QuarantinedBar(_symbol_of(row), None, reason, json.dumps(row, default=str)))
+                kind = "announced corporate action" if announced else "corporate action"
+                reason = f"{kind} in {plural}: {reason_of(problem)}"
+                malformed.append(QuarantinedBar(_symbol_of(row), None, reason, json.dumps(row, default=str)))
     return actions, malformed
 
 
@@ -351,10 +354,14 @@ def table_of(rows: Iterable[Action]) -> pa.Table:
 def overridden(action: Action, before: Action) -> Action:
     """Replace the vendor's values by those of the action's override.
 
-    A first close stays as long as it is the close of the same share from the same day on.
+    A first close stays as long as it is the close of the same share from the same day on, and what a person has
+    accepted as long as it says the same.
     """
     row = json.loads(action["vendor_row"])
     row |= json.loads(action["override_values"] or "{}")
     changed = {**action, **_values(action["type"], row)}
-    is_same = all(changed.get(name) == before[name] for name in ("new_symbol", "ex_date"))
-    return changed if is_same else {**changed, "new_close": None}
+    if any(changed.get(name) != before[name] for name in ("new_symbol", "ex_date")):
+        changed["new_close"] = None
+    if any(changed.get(name) != before[name] for name in JUDGED):
+        changed |= {"accepted_reason": None, "accepted_at": None}
+    return changed

@@ -87,6 +87,7 @@ class _Tally:
     actions_changed: int = 0
     actions_withdrawn: int = 0
     new_suspects: int = 0
+    note: str | None = None
     fetched: int = 0
     done: int = 0
 
@@ -259,11 +260,13 @@ class RefreshRun:
         except (AlpacaError, StorageError) as problem:
             tally.failures.append(f"corporate actions: {problem}")
             return None
-        announced, _ = read_actions(fetched.announced, request.now, announced=True)
-        tally.quarantined += malformed
+        announced, malformed_too = read_actions(fetched.announced, request.now, announced=True)
+        tally.quarantined += [*malformed, *malformed_too]
         for reason in sorted(set(fetched.failed.values())):
             count = sum(why == reason for why in fetched.failed.values())
             tally.failures.append(f"corporate actions of {count} symbols were not fetched: {reason}")
+        if unknown := fetched.without_announced - fetched.failed.keys():
+            tally.note = f"what is announced of {len(unknown)} symbols is not known: {fetched.why_not_announced}"
         answered = frozenset(symbols) - fetched.failed.keys()
         announced_of = answered - fetched.without_announced if everything else frozenset()
         return [*announced, *actions], Answer(answered, first, last, fetched.ids, announced_of, request.now)
@@ -363,6 +366,7 @@ class RefreshRun:
             actions_changed=tally.actions_changed,
             actions_withdrawn=tally.actions_withdrawn,
             new_suspects=tally.new_suspects,
+            note=tally.note,
         )
 
     def _append(self, report: RefreshReport) -> RefreshReport:

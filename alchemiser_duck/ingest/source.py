@@ -87,6 +87,7 @@ class FetchedActions:
     """plural type: rows that the vendor has not completed"""
     without_announced: frozenset[str] = frozenset()
     """symbols of which it is not known what is announced"""
+    why_not_announced: str = ""
 
     @property
     def ids(self) -> frozenset[str]:
@@ -99,14 +100,16 @@ class FetchedActions:
         """Join the answers for parts of the symbols, if any."""
         actions = FetchedActions({}, {})
         without: set[str] = set()
+        reason = ""
         for part in parts:
             without |= part.without_announced
+            reason = reason or part.why_not_announced
             for kind, rows in part.lists.items():
                 actions.lists.setdefault(kind, []).extend(rows)
             for kind, rows in part.announced.items():
                 actions.announced.setdefault(kind, []).extend(rows)
             actions.failed.update(part.failed)
-        return replace(actions, without_announced=frozenset(without))
+        return replace(actions, without_announced=frozenset(without), why_not_announced=reason)
 
 
 class AlpacaSource:
@@ -226,7 +229,10 @@ class AlpacaSource:
             every = FetchedActions.joined(parts)
         known = {_id(row) for rows in complete.lists.values() for row in rows}
         announced = {kind: [row for row in rows if _id(row) not in known] for kind, rows in every.lists.items()}
-        return replace(complete, announced=announced, without_announced=frozenset(every.failed))
+        reason = next(iter(every.failed.values()), "")
+        return replace(
+            complete, announced=announced, without_announced=frozenset(every.failed), why_not_announced=reason
+        )
 
     def _actions_batch(self, symbols: Symbols, first: date, last: date, quality: str | None = None) -> FetchedActions:
         query = {

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -37,6 +37,10 @@ class Scenario:
     """send at most this many rows a page, whatever the limit"""
     repeat_token: bool = False
     """never end: answer every page with the same token"""
+    announced: dict[str, list[WireRow]] = field(default_factory=dict)
+    """per plural type: corporate actions that are not complete yet, shown to who asks with data_quality=all"""
+    knows_data_quality: bool = True
+    """else that parameter is an error, as before 2026-07-30"""
     ignore_end: bool = False
     """send bars up to now whatever `end` says, today's half-formed one included"""
 
@@ -104,10 +108,19 @@ class Scenario:
                 and (not cusips or bool(_fields(row, "cusip") & cusips))
             )
 
-        rows: Rows = [(kind, row) for kind, listed in self.data.actions.items() for row in listed if matches(kind, row)]
+        shown = [self.data.actions, *([self.announced] if self._shows_announced(query) else [])]
+        rows: Rows = [
+            (kind, row) for lists in shown for kind, listed in lists.items() for row in listed if matches(kind, row)
+        ]
         rows.sort(key=_action_order, reverse=query.get("sort") == "desc")
         actions, token = self._page(rows, limit, query, lambda item: "|".join(_action_order(item)))
         return {"corporate_actions": actions, "next_page_token": token}
+
+    def _shows_announced(self, query: Query) -> bool:
+        quality = query.get("data_quality", "complete")
+        if quality not in ("complete", "all") or ("data_quality" in query and not self.knows_data_quality):
+            raise Refusal(400, f"invalid data_quality: {quality}")
+        return quality == "all"
 
     def _quotes(self, query: Query) -> dict[str, Any]:
         """Quote one cent around the newest close: no real quotes exist."""

@@ -5,6 +5,7 @@
 --   the move itself by 1.05: prices would be smoother without the split, or with another one
 -- missing split: no split is stated, and what is left is near 3:2, 2:1, 5:2, 3:1 … or its inverse
 -- large move: a factor of more than 1.3 is left on a day without a split: a missing dividend, or news
+-- two dividends: regular ones of one day that differ by more than a tenth: both are applied, one may correct the other
 -- conflict: two versions of one split or dividend stand, one counts | absurd dividend: not below the close; not applied
 -- large dividend: above 30 % of the close | announced: its day has come, and the vendor has not completed it
 -- not derived: the effect is unknown, and not applied
@@ -203,6 +204,26 @@ create or replace view corporate_action_suspects as
             and status = 'applied'
             and cash_amount > 0.3 * previous_close
 
+        union all
+
+        select
+            applies_to as symbol,
+            ex_date as date,
+            max(id) as id,
+            'two dividends' as suspicion,
+            true as is_question,
+            printf('%d regular dividends are applied, %.4f a share together', count(*), sum(cash_amount)) as detail
+
+        from due
+
+        where type = 'cash_dividend'
+            and status = 'applied'
+            and not coalesce(special, false)
+
+        group by applies_to, ex_date
+
+        having count(*) > 1
+
     ),
 
     settled as (
@@ -232,7 +253,8 @@ create or replace view corporate_action_suspects as
 
                 where settled.symbol = suspects.symbol
                     and settled.date = suspects.date
-                    and (settled.id = suspects.id or settled.type = 'accepted_move')
+                    -- who accepts a move accepts no action that comes later
+                    and (settled.id = suspects.id or (settled.type = 'accepted_move' and suspects.id is null))
             )
 
     )

@@ -334,3 +334,33 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SuspectPricesWarning)
         yield
+
+
+def test_what_is_accepted_is_accepted_as_it_was(settings: Settings) -> None:
+    """Neither a correction nor an action that comes later is silenced by what a person said before."""
+    adapter = stored(settings, {"AAPL": FLAT})
+    day = DAYS[10]
+    store = MarketDataStore(settings).actions
+    answer(settings, [dividend("AAPL", str(day), 40.0, id="a")])
+    assert ("AAPL", day, "large dividend") in suspicions(adapter)
+    store.accept("AAPL", day, "a special distribution", MORNING)
+    assert suspicions(adapter) == []
+    answer(settings, [dividend("AAPL", str(day), 40.0, id="a", payable_date=str(day))])
+    assert suspicions(adapter) == []  # nothing that was looked at has changed
+    answer(settings, [dividend("AAPL", str(day), 45.0, id="a")])
+    assert ("AAPL", day, "large dividend") in suspicions(adapter)
+    store.accept("AAPL", day, "so they say", MORNING)
+    special = dividend("AAPL", str(day), 35.0, id="b")
+    special[1]["special"] = True
+    answer(settings, [dividend("AAPL", str(day), 45.0, id="a"), special])
+    assert ("AAPL", day, "large dividend") in suspicions(adapter)
+
+
+def test_regular_dividends_of_one_day_that_differ_are_asked_about(settings: Settings) -> None:
+    adapter = stored(settings, {"AAPL": FLAT})
+    day = DAYS[10]
+    answer(settings, [dividend("AAPL", str(day), 1.0, id="a"), dividend("AAPL", str(day), 2.0, id="b")])
+    assert closes(adapter, "AAPL")[0] == pytest.approx(97)
+    assert suspicions(adapter) == [("AAPL", day, "two dividends")]
+    MarketDataStore(settings).actions.accept("b", None, "an extra one", MORNING)
+    assert suspicions(adapter) == []
