@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -129,6 +130,53 @@ def one(name: str, function: Callable[[Bars], Values], **parameters: Any) -> Ref
     return Reference(parameters, {name: function})
 
 
+def plus_dm(high: Values, low: Values, close: Values, n: int) -> Values:
+    return np.asarray(talib.PLUS_DM(high, low, n))
+
+
+def minus_dm(high: Values, low: Values, close: Values, n: int) -> Values:
+    return np.asarray(talib.MINUS_DM(high, low, n))
+
+
+def without_ties(bars: Bars) -> tuple[Values, Values, Values] | None:
+    """High, low and close that move as the bars do where no tie is decided by the last bit; None where none is.
+
+    TA-Lib compares the rise of the high with the fall of the low as doubles: of 25.51 - 25.38 and 25.33 - 25.20 one is
+    larger. Where they tie, neither counts (Wilder); so in TA-Lib's own words: each side moves alone.
+    """
+    rise, fall = np.diff(bars.high), -np.diff(bars.low)
+    is_tie = np.abs(rise - fall) <= 1e-12 * bars.high[1:]
+    if not (is_tie & (rise != fall) & (np.maximum(rise, fall) > 0)).any():
+        return None
+    rises = np.where(~is_tie & (rise > 0) & (rise > fall), rise, 0)
+    falls = np.where(~is_tie & (fall > 0) & (fall > rise), fall, 0)
+    high, low = (np.concatenate([[0.0], np.cumsum(moves)]) for moves in (rises, -falls))
+    return high, low, (high + low) / 2
+
+
+def of_moves(function: Callable[..., Any]) -> Callable[..., Values]:
+    """What is made of directional moves alone: the true range cancels in it."""
+
+    def values(bars: Bars, n: int) -> Values:
+        return np.asarray(function(*(without_ties(bars) or (bars.high, bars.low, bars.close)), n))
+
+    return values
+
+
+def of_moves_by_range(function: Callable[..., Any], moves: Callable[..., Values]) -> Callable[..., Values]:
+    """What is made of directional moves and of the true range of the bars as they are."""
+
+    def values(bars: Bars, n: int) -> Values:
+        given = bars.high, bars.low, bars.close
+        told, alone = np.asarray(function(*given, n)), without_ties(bars)
+        if alone is None:
+            return told
+        before = moves(*given, n)
+        return told * np.divide(moves(*alone, n), before, out=np.ones_like(before), where=before > 0)
+
+    return values
+
+
 def references(n: int) -> dict[str, Reference]:
     """Every indicator's reference; n sets the scale of all its windows."""
     fast, slow, signal = max(2, n // 2), max(2, n), max(1, n // 3)
@@ -167,19 +215,21 @@ def references(n: int) -> dict[str, Reference]:
     range_n = {
         "atr": talib.ATR,
         "natr": talib.NATR,
-        "adx": talib.ADX,
-        "adxr": talib.ADXR,
-        "dx": talib.DX,
-        "plus_di": talib.PLUS_DI,
-        "minus_di": talib.MINUS_DI,
         "cci": talib.CCI,
         "willr": talib.WILLR,
     }
     high_low_n = {
         "midprice": talib.MIDPRICE,
-        "plus_dm": talib.PLUS_DM,
-        "minus_dm": talib.MINUS_DM,
         "aroonosc": talib.AROONOSC,
+    }
+    directional = {
+        "adx": of_moves(talib.ADX),
+        "adxr": of_moves(talib.ADXR),
+        "dx": of_moves(talib.DX),
+        "plus_dm": of_moves(plus_dm),
+        "minus_dm": of_moves(minus_dm),
+        "plus_di": of_moves_by_range(talib.PLUS_DI, plus_dm),
+        "minus_di": of_moves_by_range(talib.MINUS_DI, minus_dm),
     }
     # over two or three values these only tell TA-Lib's rounding
     of_five = {"correl": talib.CORREL, "beta": talib.BETA}
@@ -187,6 +237,7 @@ def references(n: int) -> dict[str, Reference]:
         **{name: one(name, of_close(function, n), n=n) for name, function in close_n.items()},
         **{name: one(name, of_range(function, n), n=n) for name, function in range_n.items()},
         **{name: one(name, of_high_low(function, n), n=n) for name, function in high_low_n.items()},
+        **{name: one(name, partial(function, n=n), n=n) for name, function in directional.items()},
         **{name: one(name, of_high_low(function, max(n, 5)), n=max(n, 5)) for name, function in of_five.items()},
         "current_price": one("current_price", lambda bars: bars.close),
         "moving_average_return": one("moving_average_return", on_returns(lambda w: w.mean(axis=1), n), n=n),

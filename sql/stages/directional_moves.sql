@@ -1,5 +1,6 @@
 -- directional_moves: what a bar's range moved up or down by, with the weights of Wilder's sums over n bars.
 -- n: bars | grain: symbol, timestamp | gives bar_number, plus_dm, minus_dm, true_range (null on the first bar), weights
+-- Where the range moved up as far as down, neither counts; TA-Lib lets the last bit of the doubles decide such a tie.
 -- source: J. Welles Wilder, New Concepts in Technical Trading Systems (1978)
 create or replace macro directional_moves(n := 14, source := 'bars') as table (
 

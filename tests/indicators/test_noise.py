@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pytest
+import talib
 from conftest import MORNING
-from references import references
+from references import Bars, references
 from vendor_histories import DAYS, file, refresh, serve
 
 from alchemiser_duck import CachedMarketDataAdapter, Settings
@@ -120,6 +121,17 @@ def test_another_scale_changes_no_sign(con: duckdb.DuckDBPyConnection, name: str
     clean, scaled = values(con, name, 14, "ones"), values(con, name, 14, "another_scale")
     for column, expected in clean.items():
         assert (np.sign(scaled[column]) == np.sign(expected))[~np.isnan(expected)].all(), column
+
+
+@pytest.mark.parametrize("name", ["adx", "adxr", "dx", "plus_dm", "minus_dm", "plus_di", "minus_di"])
+def test_directional_movement_is_talibs_in_exact_arithmetic(con: duckdb.DuckDBPyConnection, name: str) -> None:
+    """Fed with whole cents, which doubles hold exactly, TA-Lib has no last bit to decide ties by."""
+    cents = Bars(*(np.round(100 * prices) for prices in (*shapes()["ties"],) + (shapes()["ties"][3],) * 2))
+    expected = getattr(talib, name.upper())(*([cents.high, cents.low] + ([] if "dm" in name else [cents.close])), 14)
+    place = sorted(shapes()).index("ties") * BARS
+    ours = values(con, name, 14, "ones")[name][place : place + BARS]
+    assert (np.isnan(ours) == np.isnan(expected)).all()
+    np.testing.assert_allclose(ours * (100 if "dm" in name else 1), expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["sma", "ema", "wma", "dema", "tema", "trima", "t3", "linearreg", "tsf"])
