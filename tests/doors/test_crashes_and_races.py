@@ -52,13 +52,21 @@ def served_closes(alpaca: AlpacaServer, symbol: str) -> dict[date, float]:
     return {day: row["c"] for day, row in alpaca.data.bars[symbol].items() if START <= day <= TUESDAY}
 
 
-@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize(
+    ("moment", "first", "step"),
+    [
+        pytest.param("before", 0, 3, id="before every third"),
+        pytest.param("after", 1, 3, id="after every third"),
+        pytest.param("before", 0, 1, id="before", marks=pytest.mark.slow),
+        pytest.param("after", 0, 1, id="after", marks=pytest.mark.slow),
+    ],
+)
 def test_killed_at_any_request_the_next_run_completes_the_job(
-    box: Sandbox, make_settings: Callable[..., Settings], moment: str
+    box: Sandbox, make_settings: Callable[..., Settings], moment: str, first: int, step: int
 ) -> None:
     """SIGKILL comes before, or just after, each S3 request in turn."""
     complete = served_closes(box.alpaca, "AAPL")
-    index = killed = 0
+    index, killed = first, 0
     while True:
         with S3Proxy(box.s3_url) as proxy:
             settings = make_settings(
@@ -92,17 +100,18 @@ def test_killed_at_any_request_the_next_run_completes_the_job(
         assert again.overnight(SYMBOLS, START, now=MORNING).status == "ok"
         for symbol in SYMBOLS:
             assert closes(partial.read_bars(), symbol) == served_closes(box.alpaca, symbol)
-        index += 1
+        index += step
     # the listing; two partitions, read and written; the neighbour's feed; the actions, read, computed from bars and
     # written; their suspects counted; the run's record
-    assert killed > 10
+    assert killed > 10 // step
     assert closes(stored, "AAPL") == complete
 
 
-def test_two_refreshers_at_once_lose_nothing(box: Sandbox, make_settings: Callable[..., Settings]) -> None:
-    """Twenty times, two refreshes start together on the same partitions."""
+@pytest.mark.parametrize("turns", [6, pytest.param(20, marks=pytest.mark.slow)])
+def test_two_refreshers_at_once_lose_nothing(box: Sandbox, make_settings: Callable[..., Settings], turns: int) -> None:
+    """Two refreshes start together on the same partitions, again and again."""
     bucket = make_settings().bucket
-    for turn in range(20):
+    for turn in range(turns):
         settings = make_settings(MARKET_DATA_BUCKET=f"{bucket}/turn-{turn}")
         barrier = threading.Barrier(2)
 
