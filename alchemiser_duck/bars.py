@@ -105,6 +105,12 @@ class QuarantinedBar:
     sent: str | None = None
     """the bar as it came, as JSON"""
 
+    def __post_init__(self) -> None:
+        # half a surrogate pair, which JSON may hold and UTF-8 may not
+        for name in ("symbol", "reason", "sent"):
+            if text := getattr(self, name):
+                object.__setattr__(self, name, text.encode("utf-8", "replace").decode())
+
 
 @dataclass(frozen=True, slots=True)
 class AlteredBar:

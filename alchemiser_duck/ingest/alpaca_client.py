@@ -9,11 +9,11 @@ import json
 import math
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from email.utils import parsedate_to_datetime
 from threading import Lock, local
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import stamina
 
@@ -21,6 +21,7 @@ from alchemiser_duck.errors import AlpacaError, AlpacaRefused, AlpacaUnavailable
 from alchemiser_duck.settings import Settings
 
 if TYPE_CHECKING:
+    import requests
     from alpaca.data.historical.stock import StockHistoricalDataClient
 
 _ANSWER_KEYS = {"bars", "quotes", "corporate_actions"}
@@ -28,6 +29,15 @@ _ANSWER_KEYS = {"bars", "quotes", "corporate_actions"}
 
 LONGEST_PAUSE_SECONDS = 120.0
 """Alpaca counts requests by the minute: a header that names a later time is not believed."""
+
+LONGEST_ANSWER_SECONDS = 300.0
+"""Pages of a batch take a second or two each at the plan's limit of requests; a Lambda ends after 900."""
+
+LARGEST_BODY = 64 * 1024 * 1024
+"""Bytes of one page, unpacked: 10,000 bars take 1.5 MB."""
+
+LONGEST_BODY_SECONDS = 120.0
+READ_AT_ONCE = 1024 * 1024
 
 OF_BARS = "on the free plan set ALPACA_SIP_DELAY_MINUTES=15, or ALPACA_DATA_FEED=iex for a lake of its own"
 OF_QUOTES = "on the free plan set ALPACA_QUOTE_FEED=iex"
@@ -66,12 +76,12 @@ class AlpacaClient:
     def pages(
         self, path: str, query: dict[str, Any], api_version: str = "v2", advice: str = OF_BARS
     ) -> Iterator[dict[str, Any]]:
-        """Yield every page of an answer.
+        """Yield every page of an answer, within LONGEST_ANSWER_SECONDS.
 
         Raises:
             AlpacaRefused, AlpacaUnavailable, BadRequest: Alpaca does not answer as it should.
         """
-        query, seen = dict(query), set[str]()
+        query, seen, begun = dict(query), set[str](), time.monotonic()
         while True:
             answer = self.page(path, query, api_version, advice)
             yield answer
@@ -80,6 +90,8 @@ class AlpacaClient:
                 return
             if token in seen:
                 raise AlpacaUnavailable("Alpaca repeats a page token: the answer would never end")
+            if time.monotonic() - begun > LONGEST_ANSWER_SECONDS:
+                raise AlpacaUnavailable(f"Alpaca's answer has no end after {LONGEST_ANSWER_SECONDS:.0f} seconds")
             seen.add(token)
             query["page_token"] = token
 
@@ -107,7 +119,7 @@ class AlpacaClient:
                         self.requests += 1
                     with _translated(self._address, advice):
                         answer = self._client().get(path, query, api_version=api_version)
-                    if not isinstance(answer, dict) or not (_ANSWER_KEYS & answer.keys()):
+                    if not _is_answer(answer):
                         raise RetryableAnswer(f"Alpaca's answer is not one: {str(answer)[:100]!r}")
                     return answer
         except RetryableAnswer as problem:
@@ -122,9 +134,41 @@ class AlpacaClient:
             key_id, secret = self._keys
             client = StockHistoricalDataClient(key_id, secret, raw_data=True, url_override=self._address)
             client._retry = 0  # stamina retries
-            client._session.request = functools.partial(client._session.request, timeout=self._timeout)  # type: ignore[method-assign]
+            client._session.request = functools.partial(_bounded, client._session.request, self._timeout)  # type: ignore[method-assign]
             self._of_thread.client = client
         return self._of_thread.client  # type: ignore[no-any-return]
+
+
+def _bounded(
+    request: "Callable[..., requests.Response]", timeout: tuple[float, float], *args: Any, **options: Any
+) -> "requests.Response":
+    """Send a request and read its body, which has to end in time and to fit in memory."""
+    from urllib3.exceptions import HTTPError
+
+    begun, body = time.monotonic(), bytearray()
+    response = request(*args, **options, timeout=timeout, stream=True)
+    try:
+        with response:
+            while part := response.raw.read1(READ_AT_ONCE, decode_content=True):
+                body += part
+                if len(body) > LARGEST_BODY:
+                    raise RetryableAnswer(f"Alpaca's answer is larger than {LARGEST_BODY:,} bytes")
+                if time.monotonic() - begun > LONGEST_BODY_SECONDS:
+                    raise RetryableAnswer(f"Alpaca's answer has no end after {LONGEST_BODY_SECONDS:.0f} seconds")
+    except (HTTPError, OSError) as problem:
+        raise RetryableAnswer(f"Alpaca's answer breaks off: {type(problem).__name__}") from problem
+    response._content, response._content_consumed = bytes(body), True  # type: ignore[attr-defined]
+    return response
+
+
+def _is_answer(answer: object) -> TypeGuard[dict[str, Any]]:
+    """Tell whether an answer has the shape of one; its rows are looked at one by one."""
+    if not isinstance(answer, dict) or not (_ANSWER_KEYS & answer.keys()):
+        return False
+    values = (answer.get(name) for name in _ANSWER_KEYS)
+    return all(value is None or isinstance(value, dict) for value in values) and isinstance(
+        answer.get("next_page_token"), str | None
+    )
 
 
 def _wait_before_retry(problem: Exception) -> bool | float:
@@ -161,7 +205,7 @@ def _translated(address: str, advice: str) -> Iterator[None]:
         raise retryable from problem
     except requests.exceptions.RequestException as problem:
         raise RetryableAnswer(f"Alpaca cannot be reached at {address}: {type(problem).__name__}") from problem
-    except (ValueError, TypeError, AttributeError) as problem:
+    except (ValueError, TypeError, AttributeError, RecursionError) as problem:
         raise RetryableAnswer(f"Alpaca's answer cannot be read: {type(problem).__name__}: {problem}") from problem
 
 

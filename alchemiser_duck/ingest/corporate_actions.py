@@ -75,6 +75,12 @@ JUDGED = ("symbol", "ex_date", "cash_amount", "old_rate", "new_rate", "new_symbo
 MASS_WITHDRAWAL = 10
 """An answer that lacks more actions than these, and most of those known, is taken for a failure of the vendor."""
 
+FIRST_YEAR, LAST_YEAR = 1900, 2200
+SMALLEST_AMOUNT, LARGEST_AMOUNT = 1e-9, 1e9
+"""USD or shares; beyond them a vendor errs, and factors would be 0 or without bound."""
+MOST_SHARES = 1e6
+"""New shares for an old one, or the reverse: no split of a listed share was larger."""
+
 _SPLIT = {"symbol": "symbol", "ex_date": "ex_date", "old_rate": "old_rate", "new_rate": "new_rate"}
 
 # per type: our column -> the vendor's field
@@ -142,7 +148,7 @@ def read_actions(
         for row in rows or ():
             try:
                 actions.append(action_of(_PLURALS[plural], row, now, announced=announced))
-            except (KeyError, TypeError, ValueError) as problem:
+            except (KeyError, TypeError, ValueError, OverflowError) as problem:
                 kind = "announced corporate action" if announced else "corporate action"
                 reason = f"{kind} in {plural}: {reason_of(problem)}"
                 malformed.append(QuarantinedBar(_symbol_of(row), None, reason, json.dumps(row, default=str)))
@@ -166,7 +172,7 @@ def action_of(kind: str, row: Mapping[str, Any], now: datetime, *, announced: bo
         raise TypeError(f"not a row: {row!r}")
     if not isinstance(row["id"], str) or not row["id"]:
         raise ValueError(f"id {row['id']!r} is none")
-    return {
+    action = {
         **dict.fromkeys(ACTION_SCHEMA.names),
         "id": row["id"],
         "type": kind,
@@ -178,6 +184,10 @@ def action_of(kind: str, row: Mapping[str, Any], now: datetime, *, announced: bo
         "vendor_row": json.dumps(row, sort_keys=True),
         **_values(kind, row, announced=announced),
     }
+    for value in action.values():
+        if isinstance(value, str):
+            value.encode()  # half a surrogate pair, which JSON may hold, cannot be stored
+    return action
 
 
 def _cusips(row: Mapping[str, Any]) -> Action:
@@ -210,13 +220,21 @@ def _values(kind: str, row: Mapping[str, Any], *, announced: bool = False) -> Ac
             values[ours] = _amount(theirs, value)
     if row.get("currency") not in (None, "", "USD"):
         values["cash_amount"] = None  # not in the currency of the prices: no factor, and a suspect
+    ratio = (values.get("new_rate") or 1) / (values.get("old_rate") or 1)
+    if kind in ("forward_split", "reverse_split", "unit_split") and not 1 / MOST_SHARES <= ratio <= MOST_SHARES:
+        raise ValueError(f"{ratio:g} new shares for an old one are not believed")
+    if kind == "stock_dividend" and (values["cash_amount"] or 0) > MOST_SHARES:
+        raise ValueError(f"{values['cash_amount']:g} new shares for an old one are not believed")
     return {**values, "applies_to": values["symbol"]}
 
 
 def _date(name: str, value: Any) -> date:
     if not isinstance(value, str):
         raise TypeError(f"{name} {value!r} is no date")
-    return date.fromisoformat(value)
+    day = date.fromisoformat(value)
+    if not FIRST_YEAR <= day.year <= LAST_YEAR:
+        raise ValueError(f"{name} {value} is not believed: it is not in the years {FIRST_YEAR} to {LAST_YEAR}")
+    return day
 
 
 def _amount(name: str, value: Any) -> float:
@@ -225,6 +243,8 @@ def _amount(name: str, value: Any) -> float:
     number = float(value)
     if not math.isfinite(number) or number <= 0:
         raise ValueError(f"{name} {value!r} is not above zero")
+    if not SMALLEST_AMOUNT <= number <= LARGEST_AMOUNT:
+        raise ValueError(f"{name} {number:g} is not believed: {SMALLEST_AMOUNT:g} to {LARGEST_AMOUNT:g} is")
     return number
 
 

@@ -20,7 +20,7 @@ from alchemiser_duck import exchange_calendar as calendar
 from alchemiser_duck.bars import AlteredBar, QuarantinedBar, Quote
 from alchemiser_duck.errors import AlpacaUnavailable, NoQuote
 from alchemiser_duck.ingest.alpaca_client import OF_QUOTES, AlpacaClient, BadRequest
-from alchemiser_duck.ingest.wire_bars import FETCHED_SCHEMA, bars_to_arrow, concatenated
+from alchemiser_duck.ingest.wire_bars import FETCHED_SCHEMA, bars_to_arrow, concatenated, listed
 from alchemiser_duck.settings import Settings
 
 __all__ = ["FETCHED_SCHEMA", "AlpacaSource", "FetchedActions", "FetchedBatch"]
@@ -245,7 +245,7 @@ class AlpacaSource:
         }
         try:
             pages = [
-                {kind: list(rows or ()) for kind, rows in (answer["corporate_actions"] or {}).items()}
+                {kind: listed(rows) for kind, rows in (answer["corporate_actions"] or {}).items()}
                 for answer in self._client.pages("/corporate-actions", query, api_version="v1")
             ]
             return FetchedActions.joined(FetchedActions(lists, {}) for lists in pages)

@@ -55,10 +55,15 @@ class Page:
     altered: tuple[AlteredBar, ...] = ()
 
 
-def bars_to_arrow(bars: dict[str, list[dict[str, Any]]], requested: Iterable[str]) -> Page:
+def listed(rows: Any) -> list[Any]:
+    """Return rows as a list; what is none is one odd row."""
+    return rows if isinstance(rows, list) else [] if rows is None else [rows]
+
+
+def bars_to_arrow(bars: dict[str, Any], requested: Iterable[str]) -> Page:
     """Convert a page's rows by symbol; stray and malformed ones stay out."""
-    symbols = [symbol for symbol, rows in bars.items() for _ in rows or ()]
-    rows = [row for rows in bars.values() for row in rows or ()]
+    symbols = [symbol for symbol, rows in bars.items() for _ in listed(rows)]
+    rows = [row for rows in bars.values() for row in listed(rows)]
     stray = set(bars) - set(requested)
     if not stray:
         try:
@@ -110,6 +115,8 @@ def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
         column = pc.round(column, round_mode="half_up")
     if pa.types.is_string(column.type) and not pa.types.is_string(kind):
         raise TypeError(f"a text where a number belongs: {values[0]!r}")
+    if pa.types.is_boolean(column.type):
+        raise TypeError(f"no number: {values[0]!r}")
     return column.cast(kind)
 
 

@@ -98,7 +98,7 @@ create or replace macro action_factors(actions := 'corporate_actions', expected 
 
         select
             with_previous_close.*,
-            with_previous_close.ex_date <= newest.date as is_effective,
+            coalesce(with_previous_close.ex_date <= newest.date, false) as is_effective,
             coalesce(
                 with_previous_close.cash_amount,
                 with_previous_close.new_shares
