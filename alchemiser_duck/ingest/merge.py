@@ -101,6 +101,9 @@ select
         when not coalesce(isfinite(open) and isfinite(high) and isfinite(low) and isfinite(close), false)
             then 'a price is missing or not finite'
         when least(open, high, low, close) <= 0 then 'a price is not above zero'
+        -- beyond it factors and logarithms would be 0 or without bound
+        when least(open, high, low, close) < 1e-9 or greatest(open, high, low, close) > 1e15
+            then 'a price is not believed: 1e-9 to 1e15 USD are'
         when high < low then 'high is below low'
         when volume is null or volume < 0 then 'volume is missing or negative'
         when is_final is null then 'is_final is missing'
@@ -290,7 +293,7 @@ def _columns(schema: pa.Schema) -> str:
 def check_bars(incoming: pa.Table) -> CheckedBars:
     """Separate the sound bars from the others.
 
-    A bar is sound when its prices are finite and above zero, low <= high and volume >= 0. Open and close may lie
+    A bar is sound when its prices are from 1e-9 to 1e15, low <= high and volume >= 0. Open and close may lie
     outside low and high, as they do on thin days. Of two sound bars of one session the one that arrived last stays; if
     they differ, the earlier one is reported.
 

@@ -28,6 +28,8 @@ VALUES = ("timestamp", "open", "high", "low", "close", "vwap", "volume", "trade_
         ({"close": math.nan}, "missing or not finite"),
         ({"high": math.inf}, "missing or not finite"),
         ({"low": 0.0}, "not above zero"),
+        ({"low": 5e-324}, "not believed"),
+        ({"high": 1e300}, "not believed"),
         ({"open": -1.0}, "not above zero"),
         ({"low": 101.5}, "high is below low"),
         ({"high": 98.5}, "high is below low"),
