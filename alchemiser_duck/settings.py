@@ -24,8 +24,12 @@ _EXAMPLES = {
     "ALCHEMISER_SQL_DIR": "./indicators",
     "ALCHEMISER_THREADS": "16",
     "ALCHEMISER_MEMORY_LIMIT": "2GB",
+    "ALCHEMISER_TEMP_LIMIT": "20GB",
+    "ALCHEMISER_TIMEOUT": "300",
     "MARKET_DATA_URL_STYLE": "path",
 }
+
+_SIZE = r"^\d+(\.\d+)?\s?([KMGT]i?)?B$"
 
 
 def _variable(*names: str, default: Any = None) -> Any:
@@ -69,10 +73,12 @@ class Settings(BaseSettings):
     """a folder of the user's own .sql files"""
     threads: int = Field(default=16, ge=1, le=1024, validation_alias="ALCHEMISER_THREADS")
     """DuckDB threads; each is one S3 request in flight"""
-    memory_limit: str | None = Field(
-        default=None, pattern=r"^\d+(\.\d+)?\s?([KMGT]i?)?B$", validation_alias="ALCHEMISER_MEMORY_LIMIT"
-    )
+    memory_limit: str | None = Field(default=None, pattern=_SIZE, validation_alias="ALCHEMISER_MEMORY_LIMIT")
     """DuckDB's memory limit, e.g. 2GB; default: 80 % of the machine"""
+    temp_limit: str = Field(default="20GB", pattern=_SIZE, validation_alias="ALCHEMISER_TEMP_LIMIT")
+    """what DuckDB may spill to disk beyond it"""
+    timeout_seconds: float = Field(default=300, gt=0, le=86_400, validation_alias="ALCHEMISER_TIMEOUT")
+    """a query that takes longer is stopped"""
 
     @classmethod
     def from_environment(cls, **overrides: Any) -> Self:

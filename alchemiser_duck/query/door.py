@@ -22,6 +22,8 @@ _CATALOGUE = frozenset({"duckdb_columns", "duckdb_functions", "duckdb_tables", "
 """They list the layer: a query that names one needs all of it."""
 _ARITHMETIC = frozenset({"+", "-", "*", "/", "//", "%"})
 _CATALOGUE_SCHEMAS = frozenset({"information_schema"})
+_SCHEMAS = frozenset({"", "main"})
+_CATALOGUES = frozenset({"", "memory"})
 
 _ALLOWED = "type one that starts with SELECT, FROM, WITH, VALUES, DESCRIBE, SUMMARIZE or SHOW"
 
@@ -125,8 +127,10 @@ def _read_by(node: dict[str, Any], known: Collection[str], local: Collection[str
 
 
 def _relation(node: dict[str, Any], known: Collection[str], local: Collection[str]) -> Iterator[str | None]:
-    name = node["table_name"].lower()
-    if node.get("schema_name", "").lower() in _CATALOGUE_SCHEMAS:
+    name, schema = node["table_name"].lower(), node.get("schema_name", "").lower()
+    if schema not in _SCHEMAS | _CATALOGUE_SCHEMAS or node.get("catalog_name", "").lower() not in _CATALOGUES:
+        raise QueryFailed(f"there is no schema {schema!r} here: relations have none, for example: from bars")
+    if schema in _CATALOGUE_SCHEMAS:
         yield None
     elif name in known:
         yield name

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Lock, local
+from threading import Lock, Timer, local
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import duckdb
@@ -340,7 +340,8 @@ class DuckDBSession:
     ) -> DuckDBPyRelation:
         """Read rows into a temporary table, and count what httpfs asks for."""
         create = f"create temporary table {name} as from (\n{text}\n)"
-        told = connection.execute(f"explain analyze {create}" if copies.is_remote else create, parameters)
+        with _stopped_after(self._settings.timeout_seconds, connection):
+            told = connection.execute(f"explain analyze {create}" if copies.is_remote else create, parameters)
         if copies.is_remote:
             self._of_thread.traffic = self.traffic + _http_traffic(told.fetchall()[0][1])
         return connection.table(name)
@@ -350,6 +351,16 @@ class DuckDBSession:
         """Raise TornRead for an object that was replaced or is damaged, QueryFailed for what is wrong by itself."""
         try:
             yield
+        except duckdb.InterruptException as problem:
+            raise QueryFailed(
+                f"the query was stopped after {self._settings.timeout_seconds:g} seconds: ask for less, "
+                "or export ALCHEMISER_TIMEOUT=3600"
+            ) from problem
+        except duckdb.OutOfMemoryException as problem:
+            raise QueryFailed(
+                f"the query needs more than it may have: {_first_line(problem)}; ask for less, or raise "
+                "ALCHEMISER_MEMORY_LIMIT (memory) or ALCHEMISER_TEMP_LIMIT (disk)"
+            ) from problem
         except duckdb.HTTPException as problem:
             raise TornRead(_first_line(problem), httpfs_error(problem, self._settings)) from problem
         except (duckdb.Error, UnicodeDecodeError) as problem:
@@ -367,7 +378,8 @@ class DuckDBSession:
         for name, rows in query.tables.items():
             connection.register(name, rows)
         try:
-            connection.execute(query.text, query.parameters).fetchall()
+            with _stopped_after(self._settings.timeout_seconds, connection):
+                connection.execute(query.text, query.parameters).fetchall()
         except duckdb.Error:
             return True
         return False
@@ -422,6 +434,17 @@ class DuckDBSession:
 def stand_in(relation: str) -> list[str]:
     """Name the files that stand for a relation without objects: no rows, but the sessions known at release."""
     return [str(path) for path in sorted(Path(empty_lake()).glob(RELATIONS[relation]))]
+
+
+@contextmanager
+def _stopped_after(seconds: float, connection: DuckDBPyConnection) -> Iterator[None]:
+    timer = Timer(seconds, connection.interrupt)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _first_line(problem: Exception) -> str:
