@@ -74,9 +74,7 @@ def _open(settings: Settings, folder: Path, secret: Credentials | None, threads:
     allowed = [f"{folder}/", f"{empty_lake()}/"]
     con = duckdb.connect(":memory:", config=config)
     con.execute("set global timezone = 'UTC'")
-    con.execute(
-        f"set max_temp_directory_size = {literal(settings.temp_limit)}"
-    )  # in the configuration it has no effect
+    con.execute(f"set max_temp_directory_size = {literal(settings.temp_limit)}")  # no effect in config
     if secret:
         allowed.append(f"{settings.lake_url}/")
         load_httpfs(con)
