@@ -141,6 +141,12 @@ class StorageRefused(StorageError):
     exit_code = ExitCode.USAGE
 
 
+class UnsafeStore(StorageError):
+    """The store ignores the conditions of a PUT, so that two writers would lose each other's updates."""
+
+    exit_code = ExitCode.USAGE
+
+
 class WriteConflict(StorageError):
     """Other writers kept replacing a partition; running again completes the job."""
 

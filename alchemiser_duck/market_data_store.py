@@ -185,6 +185,7 @@ class MarketDataStore(LakeWriter):
 
         Raises:
             FeedMismatch: the newest partition holds another feed's bars.
+            UnsafeStore: the lake is new, and its store ignores the conditions of a PUT.
             StorageError: S3 does not answer as it should.
         """
         require_timeframe(timeframe)

@@ -66,6 +66,8 @@ class Settings(BaseSettings):
 
     closures: Annotated[tuple[date, ...], NoDecode] = _variable("ALCHEMISER_CLOSURES", default=())
     """days without a session that the exchange calendar does not know yet; `sessions` tells every reader of them"""
+    single_writer: bool = Field(default=False, validation_alias="ALCHEMISER_SINGLE_WRITER")
+    """promises that one process writes at a time, for a store that ignores the conditions of a PUT"""
     symbols: Annotated[tuple[str, ...], NoDecode] = _variable("ALCHEMISER_SYMBOLS", default=())
     """the universe: tickers separated by commas or white space"""
     strategies: Path | None = _variable("ALCHEMISER_STRATEGIES")
@@ -132,6 +134,17 @@ class Settings(BaseSettings):
             missing = "APCA_API_KEY_ID" if self.alpaca_key_id is None else "APCA_API_SECRET_KEY"
             raise ValueError(f"{missing} is not set although its counterpart is; export both")
         return self
+
+    def as_rows(self) -> list[tuple[str, str]]:
+        """Return each variable and its value as text; of secrets, whether they are set."""
+        rows = []
+        for name, field in type(self).model_fields.items():
+            alias, value = field.validation_alias, getattr(self, name)
+            variable = str(alias.choices[0] if isinstance(alias, AliasChoices) else alias)
+            listed = " ".join(map(str, value)) if isinstance(value, tuple) else value
+            shown = "set" if isinstance(value, SecretStr) else "" if listed is None else str(listed)
+            rows.append((variable, shown))
+        return rows
 
     @property
     def bucket(self) -> str:

@@ -73,6 +73,31 @@ def refresh(
     raise typer.Exit(int(report.exit_code))
 
 
+@commands.command(epilog="Example: alchemiser-duck settings --probe")
+def settings(
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Also write to the lake: does its store keep conditional PUTs?")
+    ] = False,
+    form: FormatOption = OutputFormat.TABLE,
+    path: OutputOption = None,
+) -> None:
+    """Show what the environment says, secrets as set or not set, and where the lake is."""
+    import pyarrow as pa
+
+    from alchemiser_duck.cli import console
+    from alchemiser_duck.lake.location import locate
+    from alchemiser_duck.lake.object_store import S3Objects
+    from alchemiser_duck.settings import Settings
+
+    found = Settings.from_environment()
+    where = locate(found)
+    rows = [*found.as_rows(), ("S3 endpoint", where.endpoint or "Amazon's"), ("S3 region", where.region)]
+    write(pa.table({"setting": [name for name, _ in rows], "value": [value for _, value in rows]}), form, path, 0)
+    if probe:
+        S3Objects(found).require_conditions()
+        console.info(f"{where} keeps the conditions of a PUT: any number of refreshers may write to it")
+
+
 @commands.command(epilog="Example: alchemiser-duck check --symbols AAPL,MSFT")
 def check(
     symbols: SymbolsOption = None,

@@ -187,9 +187,11 @@ class BarPartitions:
         return WriteReport(writes, {}, ())
 
     def require_feed(self, feed: str, timeframe: str) -> None:
-        """Raise FeedMismatch if the newest partition holds another feed's bars."""
+        """Raise FeedMismatch if the newest partition holds another feed's bars, UnsafeStore in a new lake."""
         if partitions := self.stored(timeframe):
             self._refuse_other_feed(feed, self._feed_of(partitions[-1]))
+        elif not self._settings.single_writer:
+            self._objects.require_conditions()
 
     def recent_symbols(self, first: date, last: date) -> list[str]:
         """List symbols with a bar in these days; writes reuse the reads."""

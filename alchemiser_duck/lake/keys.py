@@ -16,6 +16,9 @@ from datetime import date
 ACTIONS = "corporate_actions/corporate_actions.parquet"
 SESSIONS = "sessions/sessions.parquet"
 
+CONDITIONS = "fetch_requests/conditions.json"
+"""Written to find out whether the store keeps the conditions of a PUT."""
+
 RELATIONS = {
     "bars_raw": "bars/timeframe=1Day/year=*/bars.parquet",
     "corporate_actions": ACTIONS,

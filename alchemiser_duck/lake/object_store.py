@@ -3,7 +3,7 @@
 import base64
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
@@ -18,10 +18,11 @@ from botocore.exceptions import (
     ResponseStreamingError,
 )
 
-from alchemiser_duck.errors import StorageUnavailable, WriteConflict
+from alchemiser_duck.errors import StorageUnavailable, UnsafeStore, WriteConflict
 from alchemiser_duck.lake import credentials
 from alchemiser_duck.lake.checksums import CRC32, NOT_INTACT, bare_etag, checksum, is_intact, md5_etag
 from alchemiser_duck.lake.io_stats import Traffic
+from alchemiser_duck.lake.keys import CONDITIONS
 from alchemiser_duck.lake.location import locate, storage_error
 from alchemiser_duck.settings import Settings
 
@@ -137,6 +138,26 @@ class S3Objects:
                     replaces = etag or replaces
                     raise _UnprovenAnswer
         raise AssertionError("unreachable")
+
+    def require_conditions(self) -> None:
+        """Prove that the store refuses a PUT whose condition does not hold; three requests.
+
+        Raises:
+            UnsafeStore: it stores it all the same.
+            StorageError: S3 does not answer as it should.
+        """
+        with suppress(PreconditionFailed):
+            self.put(CONDITIONS, b"{}", replaces=None)
+        for condition, replaces in (("If-None-Match", None), ("If-Match", f'"{"0" * 32}"')):
+            try:
+                self.put(CONDITIONS, b"{}", replaces=replaces)
+            except PreconditionFailed:
+                continue
+            raise UnsafeStore(
+                f"{locate(self._settings)} ignores {condition}: two refreshers would lose each other's bars "
+                "in silence; use a store that keeps conditional PUTs (Amazon S3 does), or make sure that one process "
+                "writes at a time, and export ALCHEMISER_SINGLE_WRITER=1"
+            )
 
     def _put_once(self, key: str, body: bytes, replaces: str | None) -> str:
         """Send the object; return the ETag that the store answers with, or none."""
