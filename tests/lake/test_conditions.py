@@ -4,6 +4,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from command_line import run
@@ -44,7 +45,14 @@ def forgetful(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
             self.answer(200, etag=f'"{hashlib.md5(body).hexdigest()}"')  # noqa: S324 (what S3 does)
 
         def do_GET(self) -> None:
-            self.answer(200, b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")
+            address = urlsplit(self.path)
+            if "list-type" not in address.query:
+                self.answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
+                return
+            prefix = parse_qs(address.query)["prefix"][0]
+            told = f"<Name>{address.path[1:]}</Name><Prefix>{prefix}</Prefix><KeyCount>0</KeyCount>"
+            told += "<MaxKeys>1000</MaxKeys><IsTruncated>false</IsTruncated>"
+            self.answer(200, f"<ListBucketResult>{told}</ListBucketResult>".encode())
 
         def log_message(self, *_: object) -> None:
             pass
