@@ -247,7 +247,7 @@ def check(
 arguments = given(panel=panels, source=sources, symbols=chosen, span=spans, as_of=st.sampled_from(AS_OF))
 
 
-@example_settings(max_examples=25, deadline=None)
+@example_settings(max_examples=20, deadline=None)
 @arguments
 def test_a_panel_gives_what_each_indicator_gives_alone(
     adapter: CachedMarketDataAdapter, alone: Alone, **asked: Any
@@ -256,7 +256,7 @@ def test_a_panel_gives_what_each_indicator_gives_alone(
 
 
 @pytest.mark.slow
-@example_settings(max_examples=150, deadline=None)
+@example_settings(max_examples=60, deadline=None)
 @arguments
 def test_many_panels_give_what_each_indicator_gives_alone(
     adapter: CachedMarketDataAdapter, alone: Alone, **asked: Any
