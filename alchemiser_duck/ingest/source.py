@@ -93,7 +93,7 @@ class FetchedActions:
     def ids(self) -> frozenset[str]:
         """The ids of all rows, malformed ones too."""
         lists = (*self.lists.values(), *self.announced.values())
-        return frozenset(row_id for rows in lists for row in rows if isinstance(row_id := _id(row), str))
+        return frozenset(row_id for rows in lists for row in rows if (row_id := _id(row)) is not None)
 
     @staticmethod
     def joined(parts: Iterable["FetchedActions"]) -> "FetchedActions":
@@ -283,8 +283,10 @@ class AlpacaSource:
             return FetchedBatch(symbols, concatenated(()), failed=dict.fromkeys(symbols, str(problem)))
 
 
-def _id(row: Any) -> Any:
-    return row.get("id") if isinstance(row, dict) else None
+def _id(row: Any) -> str | None:
+    """Return a row's id, if it has one that can be stored: JSON may hold half a surrogate pair."""
+    row_id = row.get("id") if isinstance(row, dict) else None
+    return row_id if isinstance(row_id, str) and row_id == row_id.encode("utf-8", "replace").decode() else None
 
 
 def _cut(symbols: list[str], size: int) -> list[Symbols]:

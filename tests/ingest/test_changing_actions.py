@@ -311,7 +311,7 @@ KINDS = st.sampled_from([
 ])  # fmt: skip
 
 
-@example_settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example_settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(answers=st.lists(st.lists(KINDS, max_size=5, unique_by=lambda row: row[1]["id"]), min_size=1, max_size=4))
 def test_every_order_of_answers_ends_where_the_last_one_alone_does(
     make_settings: Callable[..., Settings], answers: list[Rows]
