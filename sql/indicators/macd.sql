@@ -48,7 +48,9 @@ create or replace macro macd(fast := 12, slow := 26, signal := 9, source := 'bar
         timestamp,
         case when bar_number >= slow + signal - 1 then nan_as_null(macd) end as macd,
         case when bar_number >= slow + signal - 1 then nan_as_null(signal_line) end as signal,
-        case when bar_number >= slow + signal - 1 then nan_as_null(without_noise(macd - signal_line, slow_average)) end as histogram
+        case
+            when bar_number >= slow + signal - 1 then nan_as_null(without_noise(macd - signal_line, slow_average))
+        end as histogram
 
     from signals
 

@@ -45,7 +45,9 @@ create or replace macro macdext(fast := 12, slow := 26, signal := 9, source := '
         timestamp,
         case when bar_number >= slow + signal - 1 then nan_as_null(macdext) end as macdext,
         case when bar_number >= slow + signal - 1 then nan_as_null(signal_line) end as signal,
-        case when bar_number >= slow + signal - 1 then nan_as_null(without_noise(macdext - signal_line, slow_average)) end as histogram
+        case
+            when bar_number >= slow + signal - 1 then nan_as_null(without_noise(macdext - signal_line, slow_average))
+        end as histogram
 
     from signals
 

@@ -77,7 +77,9 @@ create or replace macro macdfix(signal := 9, source := 'bars') as table (
         timestamp,
         case when bar_number >= 26 + signal - 1 then nan_as_null(macdfix) end as macdfix,
         case when bar_number >= 26 + signal - 1 then nan_as_null(signal_line) end as signal,
-        case when bar_number >= 26 + signal - 1 then nan_as_null(without_noise(macdfix - signal_line, slow_average)) end as histogram
+        case
+            when bar_number >= 26 + signal - 1 then nan_as_null(without_noise(macdfix - signal_line, slow_average))
+        end as histogram
 
     from signals
 

@@ -42,7 +42,9 @@ create or replace macro ppo(fast := 12, slow := 26, signal := 9, source := 'bars
         timestamp,
         case when bar_number >= slow + signal - 1 then nan_as_null(ppo) end as ppo,
         case when bar_number >= slow + signal - 1 then nan_as_null(signal_line) end as signal,
-        case when bar_number >= slow + signal - 1 then nan_as_null(without_noise(ppo - signal_line, 100)) end as histogram
+        case
+            when bar_number >= slow + signal - 1 then nan_as_null(without_noise(ppo - signal_line, 100))
+        end as histogram
 
     from signals
 

@@ -51,7 +51,8 @@ create or replace macro stochrsi(n := 14, fast_k := 5, fast_d := 3, source := 'b
             bar_number,
             case
                 when bar_number >= n + fast_k
-                    then without_noise(rsi - lowest, 100) * coalesce(100 / nullif(without_noise(highest - lowest, 100), 0), 0)
+                    then without_noise(rsi - lowest, 100)
+                        * coalesce(100 / nullif(without_noise(highest - lowest, 100), 0), 0)
             end as raw_k
 
         from ranges

@@ -7,7 +7,10 @@ create or replace macro money_flows(source := 'bars') as table (
         symbol,
         timestamp,
         null_as_nan(
-            case when difference(high, low) > 0 then volume * (2 * close - low - high) / (high - low) else 0 * close * volume end
+            case
+                when difference(high, low) > 0 then volume * (2 * close - low - high) / (high - low)
+                else 0 * close * volume
+            end
         ) as flow,
         row_number() over (partition by symbol order by timestamp) as bar_number
 
