@@ -20,6 +20,7 @@ AlchemiserDuckError
 ├── StorageError               S3
 │   ├── StorageUnavailable     S3 cannot be reached or does not answer properly
 │   ├── StorageRefused         S3 rejects the credentials, or the bucket does not exist
+│   ├── UnsafeStore            the store ignores the conditions of a PUT
 │   ├── WriteConflict          other writers kept replacing a partition
 │   └── CorruptPartition       a stored object is not a partition of ours
 ├── FeedMismatch               bars of one feed were about to be mixed with another's

@@ -154,6 +154,7 @@ def test_help_shows_exit_codes_and_an_example_per_command() -> None:
             "panel",
             "repair",
             "schedule",
+            "settings",
             "actions",
             "refresh",
             "bars",

@@ -101,7 +101,7 @@ def run(make_settings: Callable[..., Settings], alpaca: AlpacaServer, odd: list[
             refresh(settings, ["GOOD", "ODD"], hours=1)
 
 
-@pytest.mark.parametrize("examples", [12, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [8, pytest.param(25, marks=pytest.mark.slow)])
 def test_an_odd_answer_costs_what_is_odd(
     make_settings: Callable[..., Settings], alpaca: AlpacaServer, examples: int
 ) -> None:

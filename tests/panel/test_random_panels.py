@@ -256,7 +256,7 @@ def test_a_panel_gives_what_each_indicator_gives_alone(
 
 
 @pytest.mark.slow
-@example_settings(max_examples=60, deadline=None)
+@example_settings(max_examples=40, deadline=None)
 @arguments
 def test_many_panels_give_what_each_indicator_gives_alone(
     adapter: CachedMarketDataAdapter, alone: Alone, **asked: Any
