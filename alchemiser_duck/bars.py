@@ -56,6 +56,11 @@ def in_alpaca_form(text: str) -> str:
         return text
 
 
+def storable(text: str) -> str:
+    """Return a text without half surrogate pairs, which JSON may hold and UTF-8 may not."""
+    return text.encode("utf-8", "replace").decode()
+
+
 @dataclass(frozen=True, slots=True)
 class Bar:
     """One completed bar of one symbol."""
@@ -106,10 +111,9 @@ class QuarantinedBar:
     """the bar as it came, as JSON"""
 
     def __post_init__(self) -> None:
-        # half a surrogate pair, which JSON may hold and UTF-8 may not
         for name in ("symbol", "reason", "sent"):
             if text := getattr(self, name):
-                object.__setattr__(self, name, text.encode("utf-8", "replace").decode())
+                object.__setattr__(self, name, storable(text))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from alchemiser_duck.errors import SettingsError
@@ -139,11 +140,10 @@ class Settings(BaseSettings):
         """Return each variable and its value as text; of secrets, whether they are set."""
         rows = []
         for name, field in type(self).model_fields.items():
-            alias, value = field.validation_alias, getattr(self, name)
-            variable = str(alias.choices[0] if isinstance(alias, AliasChoices) else alias)
+            value = getattr(self, name)
             listed = " ".join(map(str, value)) if isinstance(value, tuple) else value
             shown = "set" if isinstance(value, SecretStr) else "" if listed is None else str(listed)
-            rows.append((variable, shown))
+            rows.append((_variable_of(field), shown))
         return rows
 
     @property
@@ -180,12 +180,16 @@ class Settings(BaseSettings):
         return self.alpaca_key_id.get_secret_value(), self.alpaca_secret_key.get_secret_value()
 
 
+def _variable_of(field: FieldInfo) -> str:
+    alias = field.validation_alias
+    return str(alias.choices[0] if isinstance(alias, AliasChoices) else alias)
+
+
 def _explain(error: Any) -> str:
     """One pydantic error as: variable, what is wrong, an example. Never the value: it may be a secret."""
     name = str(error["loc"][0]) if error["loc"] else ""
     field = Settings.model_fields.get(name)
-    if field is not None and isinstance(field.validation_alias, AliasChoices):
-        name = str(field.validation_alias.choices[0])
+    name = _variable_of(field) if field else name
     wrong = "is not set" if error["type"] == "missing" else str(error["msg"]).removeprefix("Value error, ")
     example = f"; for example: export {name}={_EXAMPLES[name]}" if name in _EXAMPLES else ""
     return f"{name} {wrong}{example}".strip()

@@ -37,7 +37,10 @@ LARGEST_BODY = 64 * 1024 * 1024
 """Bytes of one page, unpacked: 10,000 bars take 1.5 MB."""
 
 LONGEST_BODY_SECONDS = 120.0
+"""A body that drips keeps within every time-out of a single read."""
+
 READ_AT_ONCE = 1024 * 1024
+"""Bytes; fewer come as soon as they are there."""
 
 OF_BARS = "on the free plan set ALPACA_SIP_DELAY_MINUTES=15, or ALPACA_DATA_FEED=iex for a lake of its own"
 OF_QUOTES = "on the free plan set ALPACA_QUOTE_FEED=iex"
@@ -73,9 +76,7 @@ class AlpacaClient:
         self.requests = 0
         """sent so far, retries included"""
 
-    def pages(
-        self, path: str, query: dict[str, Any], api_version: str = "v2", advice: str = OF_BARS
-    ) -> Iterator[dict[str, Any]]:
+    def pages(self, path: str, query: dict[str, Any], api_version: str = "v2") -> Iterator[dict[str, Any]]:
         """Yield every page of an answer, within LONGEST_ANSWER_SECONDS.
 
         Raises:
@@ -83,7 +84,7 @@ class AlpacaClient:
         """
         query, seen, begun = dict(query), set[str](), time.monotonic()
         while True:
-            answer = self.page(path, query, api_version, advice)
+            answer = self.page(path, query, api_version)
             yield answer
             token = answer.get("next_page_token")
             if not token:

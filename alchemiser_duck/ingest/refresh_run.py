@@ -194,7 +194,7 @@ class RefreshRun:
 
     @property
     def _newest_moment(self) -> datetime:
-        """What the plan may ask for is no more recent."""
+        """Return the newest moment that the plan may ask for."""
         margin = timedelta(minutes=1 if self._delay else 0)
         return (self._request.now - self._delay - margin).astimezone(calendar.NEW_YORK)
 

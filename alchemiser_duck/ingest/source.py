@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from alchemiser_duck import exchange_calendar as calendar
-from alchemiser_duck.bars import AlteredBar, QuarantinedBar, Quote
+from alchemiser_duck.bars import AlteredBar, QuarantinedBar, Quote, storable
 from alchemiser_duck.errors import AlpacaUnavailable, NoQuote
 from alchemiser_duck.ingest.alpaca_client import OF_QUOTES, AlpacaClient, BadRequest
 from alchemiser_duck.ingest.wire_bars import FETCHED_SCHEMA, bars_to_arrow, concatenated, listed
@@ -284,9 +284,9 @@ class AlpacaSource:
 
 
 def _id(row: Any) -> str | None:
-    """Return a row's id, if it has one that can be stored: JSON may hold half a surrogate pair."""
+    """Return a row's id, if it has one that can be stored."""
     row_id = row.get("id") if isinstance(row, dict) else None
-    return row_id if isinstance(row_id, str) and row_id == row_id.encode("utf-8", "replace").decode() else None
+    return row_id if isinstance(row_id, str) and row_id == storable(row_id) else None
 
 
 def _cut(symbols: list[str], size: int) -> list[Symbols]:

@@ -1,4 +1,4 @@
-"""How a table of this process becomes a Parquet object."""
+"""Turn tables of this process into Parquet objects."""
 
 import io
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 
 def small_parquet(table: pa.Table, increasing: Sequence[str] = ()) -> bytes:
-    """A table as the Parquet object that all but the bars are stored as; increasing columns as their differences."""
+    """Write a table as all but the bars are stored; increasing columns as their differences."""
     sink = io.BytesIO()
     others = [name for name in table.column_names if name not in increasing]
     encoding = dict.fromkeys(increasing, "DELTA_BINARY_PACKED")

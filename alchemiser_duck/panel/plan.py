@@ -82,7 +82,7 @@ def newest_panel(
     else:
         levels, values = _Levels(last="newest"), [value.handed_on for own in passes for value in own.values]
         numbers = {} if is_named else {name: number for number, name in enumerate(asked, 1)}
-        steps += _side_by_side(passes, source, conditions if is_named else None, asked, numbers, settles=settles)
+        steps += _side_by_side(passes, source, conditions if is_named else None, numbers, settles=settles)
     if not is_named:
         steps.append(f"named as (\n    select symbols_asked.name as symbol, {levels.last}.* exclude (symbol)\n"
                      f"    from {levels.last} join symbols_asked using (symbol)\n)")  # fmt: skip
@@ -105,7 +105,6 @@ def _side_by_side(
     passes: "Sequence[_TakenPass]",
     source: str,
     conditions: Sequence[str] | None,
-    asked: Sequence[str],
     numbers: Mapping[str, int],
     *,
     settles: bool,
@@ -113,7 +112,6 @@ def _side_by_side(
     """The CTEs of several passes over the same bars, and of their newest rows beside each other.
 
     Args:
-        asked: the symbols that are read; empty: they are not known.
         numbers: what stands for the symbols' names in the bars; empty: their names do.
     """
     columns = set().union(*(own.levels.sources(own.levels.wanted) for own in passes)) - set(KEYS)
@@ -129,8 +127,7 @@ def _side_by_side(
     for number, own in enumerate(passes):
         conditions = [] if own.part.last_bars is None else [f"{BARS_AFTER} <= {own.part.last_bars}"]
         if own.part.symbols is not None:
-            read = [name for name in own.part.symbols if not asked or name in asked]
-            named = (str(numbers[name]) if numbers else literal(name) for name in read)
+            named = (str(numbers[name]) if numbers else literal(name) for name in own.part.symbols)
             conditions.append(f"symbol in ({', '.join(named) or 'null'})")
         steps = [own.levels.newest_row("bars_counted", conditions)]
         values = [value for value in own.values if not value.is_joined]

@@ -219,7 +219,9 @@ class PanelReader:
         taken: set[str] = set()
         entries = []
         look_backs = self._look_backs(request)
-        symbols = request.symbols_of_calls or [None] * len(request.calls)
+        symbols: Sequence[frozenset[str] | None] = request.symbols_of_calls or [None] * len(request.calls)
+        if request.symbols is not None:  # some are read again, over their whole history
+            symbols = [asked and asked & set(request.symbols) for asked in symbols]
         for call, stem, look_back, asked in zip(request.calls, request.stems, look_backs, symbols, strict=True):
             columns = self.value_columns(call, request.source)
             labels = {column: column if stem is None else _label(call, stem, column) for column in columns}

@@ -438,6 +438,7 @@ def stand_in(relation: str) -> list[str]:
 
 @contextmanager
 def _stopped_after(seconds: float, connection: DuckDBPyConnection) -> Iterator[None]:
+    """Interrupt what the connection runs when its time is over."""
     timer = Timer(seconds, connection.interrupt)
     timer.daemon = True
     timer.start()

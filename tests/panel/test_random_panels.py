@@ -244,24 +244,16 @@ def check(
         assert place == len(row)
 
 
-arguments = given(panel=panels, source=sources, symbols=chosen, span=spans, as_of=st.sampled_from(AS_OF))
-
-
-@example_settings(max_examples=20, deadline=None)
-@arguments
+@pytest.mark.parametrize("examples", [20, pytest.param(40, marks=pytest.mark.slow)])
 def test_a_panel_gives_what_each_indicator_gives_alone(
-    adapter: CachedMarketDataAdapter, alone: Alone, **asked: Any
+    adapter: CachedMarketDataAdapter, alone: Alone, examples: int
 ) -> None:
-    check(adapter, alone, **asked)
+    @example_settings(max_examples=examples, deadline=None)
+    @given(panel=panels, source=sources, symbols=chosen, span=spans, as_of=st.sampled_from(AS_OF))
+    def holds(**asked: Any) -> None:
+        check(adapter, alone, **asked)
 
-
-@pytest.mark.slow
-@example_settings(max_examples=40, deadline=None)
-@arguments
-def test_many_panels_give_what_each_indicator_gives_alone(
-    adapter: CachedMarketDataAdapter, alone: Alone, **asked: Any
-) -> None:
-    check(adapter, alone, **asked)
+    holds()
 
 
 @example_settings(max_examples=8, deadline=None)

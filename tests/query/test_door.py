@@ -181,17 +181,13 @@ def test_hostile_sql_reaches_nothing(door: CachedMarketDataAdapter, canary: Cana
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["from {name}", "from x.{name}", 'from "x.y"."{name}"', "from memory.x.{name}", "select 1 from bars, x.{name}"],
+    "text", ["from x.bars", 'from "x.y"."bars"', "from memory.x.bars", "select 1 from bars, x.bars"]
 )
 def test_a_schema_is_none_of_the_layer(text: str) -> None:
     """The layer lives in one schema: another's relation of the same name is another relation."""
-    statement = text.format(name="bars")
-    if statement == "from bars":
-        assert typed_select(statement, {"bars"}).names == "bars"
-        return
+    assert typed_select("from bars", {"bars"}).names == "bars"
     with pytest.raises(QueryFailed, match="there is no schema"):
-        typed_select(statement, {"bars"})
+        typed_select(text, {"bars"})
 
 
 @pytest.mark.parametrize(
