@@ -19,6 +19,11 @@ _ORDER_FREE = frozenset(
     | {"stddev", "stddev_pop", "stddev_samp", "var_pop", "var_samp", "variance"}
 )
 """Aggregates that do not depend on the order of the rows."""
+_FORMULA_NODES = (
+    *(exp.Column, exp.Identifier, exp.Literal, exp.Paren, exp.Cast, exp.DataType, exp.Case, exp.If, exp.Coalesce),
+    *(exp.Add, exp.Sub, exp.Mul, exp.Neg, exp.Abs, exp.Not, exp.IsNan, exp.GT, exp.GTE, exp.LT, exp.LTE),
+)
+"""Of numbers they always make a number, a truth or null."""
 
 
 def at_last_row(window: exp.Expr, rows_after: str, columns: Mapping[str, exp.Expr]) -> exp.Expr | None:
@@ -73,9 +78,23 @@ def expanded(call: exp.Anonymous) -> exp.Expr:
     return _body(file).transform(replaced).unnest()
 
 
+def is_formula(call: exp.Anonymous) -> bool:
+    """Return whether one of the layer's functions gives a value for any numbers of one row."""
+    file = built_in_functions().get(call.name.lower())
+    return file is not None and _cannot_fail(file)
+
+
 @cache
 def _body(file: SqlFile) -> exp.Expr:
     return parsed(file.body)
+
+
+@cache
+def _cannot_fail(file: SqlFile) -> bool:
+    return all(
+        is_formula(node) if isinstance(node, exp.Anonymous) else isinstance(node, _FORMULA_NODES)
+        for node in _body(file).walk()
+    )
 
 
 def _expression_at_last_row(value: exp.Expr, rows_after: str, columns: Mapping[str, exp.Expr]) -> exp.Expr | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Set
 
 from sqlglot import exp
 
-from alchemiser_duck.panel.newest import frame_bounds, runs_by_symbol_in_time
+from alchemiser_duck.panel.newest import expanded, frame_bounds, is_formula, runs_by_symbol_in_time
 
 _WHOLE_NUMBERS: Mapping[type[exp.Expr], Callable[[int, int], int]] = {
     exp.Add: operator.add,
@@ -63,18 +63,16 @@ class Nullability:
                 return None if nulls is None or rows is None else nulls + rows
             case exp.Window():
                 return 0 if isinstance(x.this, exp.RowNumber) else None
-            case exp.Paren() | exp.Neg() | exp.Abs():
-                return self.leading_nulls(x.this)
-            case exp.Add() | exp.Sub() | exp.Mul() | exp.Div():
-                return self._most_leading_nulls(x.left, x.right)
-            case exp.Case() if x.args.get("default"):
-                return self._most_leading_nulls(x.args["default"], *(branch.args["true"] for branch in x.args["ifs"]))
-        never = isinstance(x, exp.Literal) or (isinstance(x, exp.Anonymous) and x.name.lower() == "null_as_nan")
-        return 0 if never else None
+            case exp.Coalesce() if x.expressions and self.leading_nulls(x.expressions[-1]) == 0:
+                return 0
+            case exp.Anonymous() if is_formula(x):
+                return self.leading_nulls(expanded(x))
+        parts = _decisive_parts(x)
+        return None if parts is None else self._most_leading_nulls(*parts)
 
     def _most_leading_nulls(self, *values: exp.Expr) -> int | None:
         counts = [self.leading_nulls(value) for value in values]
-        return None if None in counts else max(count for count in counts if count is not None)
+        return None if None in counts else max((count for count in counts if count is not None), default=0)
 
     def true_from(self, condition: exp.Expr) -> int | None:
         """Return the bar from which on the condition is true.
@@ -145,6 +143,22 @@ class Nullability:
         return self.true_from(condition) or 1
 
 
+def _decisive_parts(x: exp.Expr) -> list[exp.Expr] | None:
+    """Return the parts without which x is null, and never else; None means that others decide."""
+    match x:
+        case exp.Literal():
+            return []
+        case exp.Paren() | exp.Neg() | exp.Abs():
+            return [x.this]
+        case exp.Cast() if x.is_type("double") and not isinstance(x, exp.TryCast):
+            return [] if isinstance(x.this, exp.Literal) else [x.this]
+        case exp.Add() | exp.Sub() | exp.Mul() | exp.Div() | exp.GT() | exp.GTE() | exp.LT() | exp.LTE():
+            return [x.left, x.right]
+        case exp.Case() if x.args.get("default"):
+            return [x.args["default"], *(branch.args["true"] for branch in x.args["ifs"])]
+    return None
+
+
 def is_arithmetic(value: exp.Expr) -> bool:
     """Return whether it gives a value for any numbers.
 
@@ -157,8 +171,8 @@ def is_arithmetic(value: exp.Expr) -> bool:
             return is_arithmetic(value.this)
         case exp.Add() | exp.Sub() | exp.Mul() | exp.Div():
             return is_arithmetic(value.left) and is_arithmetic(value.right)
-        case exp.Anonymous() if value.name.lower() in ("nan_as_null", "null_as_nan"):
-            return is_arithmetic(value.expressions[0])
+        case exp.Anonymous() if is_formula(value):  # none of them can fail
+            return all(map(is_arithmetic, value.expressions))
     return not value.find(exp.Column)
 
 

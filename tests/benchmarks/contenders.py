@@ -151,7 +151,7 @@ class Answer:
 
         yield FetchedBatch(tuple(symbols), self.contender.bars.select(FETCHED_SCHEMA.names).cast(FETCHED_SCHEMA))
 
-    def corporate_actions(self, *_: object) -> Any:
+    def corporate_actions(self, *_: object, **__: object) -> Any:
         from alchemiser_duck.ingest.source import FetchedActions
 
         return FetchedActions({}, {})

@@ -40,7 +40,6 @@ from alchemiser_duck import exchange_calendar as calendar  # noqa: E402
 from alchemiser_duck.ingest.corporate_actions import read_actions  # noqa: E402
 from alchemiser_duck.lake.parquet import small_parquet  # noqa: E402
 
-RUNS = 5
 WORKLOADS = {
     "w1": "newest SMA 20/50/200 and RSI 14 of every symbol, cold process",
     "w1_again": "the same again in that process",
@@ -197,7 +196,7 @@ class Arena:
         return worst
 
 
-def contest(arena: Arena, workload: str, contenders: list[str]) -> list[Measured]:
+def contest(arena: Arena, workload: str, contenders: list[str], times: int) -> list[Measured]:
     arena.run(REFERENCE, workload)
     entered = [one for one in CONTENDERS if hasattr(one, workload) and one.name in contenders]
     for contender in entered[1:]:
@@ -206,7 +205,7 @@ def contest(arena: Arena, workload: str, contenders: list[str]) -> list[Measured
             sys.exit(f"{workload}: {contender.name} differs by {difference:.1e}")
     measured = []
     for contender in entered:
-        runs = [arena.run(contender, workload) for _ in range(RUNS)]
+        runs = [arena.run(contender, workload) for _ in range(times)]
         measured.append(
             Measured(contender.name, workload, *(statistics.median(side) for side in zip(*runs, strict=True)))
         )
@@ -219,6 +218,7 @@ def main() -> int:
     parser.add_argument("--symbols", type=int, default=500)
     parser.add_argument("--years", type=int, default=20)
     parser.add_argument("--contenders", default="|".join(one.name for one in CONTENDERS), help="names, | between them")
+    parser.add_argument("--runs", type=int, default=5, help="how often each is timed; the median counts")
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
     os.environ.update(KEYS)
@@ -232,7 +232,7 @@ def main() -> int:
             proxy.before = lambda *_: time.sleep(ROUND_TRIP)
             arena = Arena(proxy, symbols, Path(folder))
             for workload in chosen.workloads.split(","):
-                found = contest(arena, workload, chosen.contenders.split("|"))
+                found = contest(arena, workload, chosen.contenders.split("|"), chosen.runs)
                 fastest = min(one.seconds for one in found if one.contender != CONTENDERS[0].name)
                 for one in found:
                     sys.stdout.write(

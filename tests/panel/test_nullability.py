@@ -14,6 +14,12 @@ COLUMNS = {
     "gap": f"lag(gappy) over ({IN_ORDER})",
     "unknown": f"lag(close, abs(2)) over ({IN_ORDER})",
     "mean": f"avg(change) over ({IN_ORDER} rows 9 preceding)",
+    "rise": "difference(close, before)",
+    "even": "snapped(gap, close)",
+    "near": "snapped(before, without_noise(change, 100))",
+    "never": "null_as_nan(gappy) + coalesce(gappy, 0)",
+    "guessed": "try_cast('none' as double)",
+    "foreign": "somebodys(close)",
     "result": "case when seen = 10 then mean end",
     "other": "case when bar < 21 then 0 else before end",
 }
@@ -26,7 +32,11 @@ def nullability() -> Nullability:
 
 
 @pytest.mark.parametrize(
-    ("column", "nulls"), [("bar", 0), ("before", 5), ("change", 5), ("gap", None), ("unknown", None), ("result", None)]
+    ("column", "nulls"),
+    [
+        *(("bar", 0), ("before", 5), ("change", 5), ("gap", None), ("unknown", None), ("result", None)),
+        *(("rise", 5), ("even", None), ("near", 5), ("never", 0), ("guessed", None), ("foreign", None)),
+    ],
 )
 def test_leading_nulls_are_counted(nullability: Nullability, column: str, nulls: int | None) -> None:
     assert nullability.leading_nulls(sqlglot.exp.column(column)) == nulls

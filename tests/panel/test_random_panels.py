@@ -244,7 +244,7 @@ def check(
         assert place == len(row)
 
 
-@pytest.mark.parametrize("examples", [20, pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [10, pytest.param(40, marks=pytest.mark.slow)])
 def test_a_panel_gives_what_each_indicator_gives_alone(
     adapter: CachedMarketDataAdapter, alone: Alone, examples: int
 ) -> None:
