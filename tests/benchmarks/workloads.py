@@ -241,7 +241,7 @@ def main() -> int:
                     )
                 results += found
     if chosen.json:
-        about = {"symbols": chosen.symbols, "years": chosen.years, "runs": RUNS, "machine": platform.platform()}
+        about = {"symbols": chosen.symbols, "years": chosen.years, "runs": chosen.runs, "machine": platform.platform()}
         chosen.json.write_text(json.dumps(about | {"results": [asdict(one) for one in results]}, indent=2))
     return 0
 
