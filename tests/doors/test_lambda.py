@@ -321,7 +321,8 @@ def simulate(lake: Settings, alpaca: AlpacaServer, first: date, last: date) -> N
     ("first", "last"),
     [
         (date(2024, 10, 28), date(2024, 12, 3)),  # daylight saving ends, Thanksgiving, an early close
-        pytest.param(date(2024, 7, 1), date(2025, 7, 1), marks=pytest.mark.slow),
+        # the year ends, daylight saving begins, Good Friday
+        pytest.param(date(2024, 12, 2), date(2025, 4, 22), marks=pytest.mark.slow),
     ],
 )
 def test_simulated_days_equal_a_clean_backfill(

@@ -159,7 +159,7 @@ def test_any_history_ends_in_the_state_of_a_clean_backfill(
 
 
 @pytest.mark.slow
-@example_settings(relaxed, max_examples=40)
+@example_settings(relaxed, max_examples=20)
 @given(worlds=histories(), evening=st.booleans())
 def test_many_histories_end_in_the_state_of_a_clean_backfill(
     make_settings: Callable[..., Settings], alpaca: AlpacaServer, worlds: list[World], evening: bool
