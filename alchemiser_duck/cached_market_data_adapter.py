@@ -40,7 +40,7 @@ Rows = TypeVar("Rows")
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 Symbols = Any
-"""None: all; else "AAPL", "AAPL,IBM", or any iterable of what prints as a ticker: see query.arguments.as_symbols"""
+"""None means all; else "AAPL", "AAPL,IBM", any iterable of what prints as a ticker; see query.arguments.as_symbols"""
 Day = Any
 """A session: a date, '2024-01-31', or what stands for one: see query.arguments.as_day"""
 Indicators = Any
@@ -91,7 +91,7 @@ class CachedMarketDataAdapter:
         Args:
             fallback: asked for bars when the lake is empty, unreachable, or does not know the symbol.
             max_sessions_behind: StaleData is raised instead of handing out bars or indicators of a symbol further
-                behind than this (see DataFreshnessValidator); `sql` is not looked at. None: whatever is stored.
+                behind than this (see DataFreshnessValidator); `sql` is not looked at. None means whatever is stored.
             on_missing: "fetch" brings a symbol that is not stored from Alpaca (see FetchRequestService) and reads
                 again; the process then needs Alpaca's keys and a bucket that it may write to.
             on_suspect: adjusted prices on both sides of a corporate action or move that is likely to be wrong, and that
@@ -119,7 +119,7 @@ class CachedMarketDataAdapter:
         self._complete: CompleteSession | None = None
         self._source: AlpacaSource | None = None
         self.last_query_stats: QueryStats | None = None
-        """what the call of this adapter that ended last took; None: there was none"""
+        """what the call of this adapter that ended last took; None means there was none"""
 
     def as_of(self, day: Day) -> "CachedMarketDataAdapter":
         """Give the same adapter, looking from the close of that day: what came later does not exist.
@@ -229,7 +229,7 @@ class CachedMarketDataAdapter:
     ) -> "DuckDBPyRelation":
         """Give the newest row of an indicator for each symbol, by symbol. Reads the warm-up alone.
 
-        symbols None: every symbol with a bar in the month up to the newest bar there is. One that stopped trading
+        symbols None means every symbol with a bar in the month up to the newest bar there is. One that stopped trading
         before has a newest row too, where it is asked for by name.
 
         Raises:

@@ -127,7 +127,7 @@ class CorporateActionStore:
         """Return the spin-offs until a day whose new share has no price, as this store saw them last.
 
         Args:
-            ids: as `merge` gave them; None: all.
+            ids: as `merge` gave them; None means all.
         """
         rows = self._seen[0].filter(pc.equal(self._seen[0]["status"], "unknown")).to_pylist()
         return [
@@ -141,7 +141,7 @@ class CorporateActionStore:
         """Compute factors again once the bars are stored that `merge` was ahead of.
 
         Args:
-            ids: as `merge` gave them; None: all, and the owners of all.
+            ids: as `merge` gave them; None means all, and the owners of all.
             new_closes: first closes of spun-off shares, by the id of the spin-off.
         """
 
@@ -261,7 +261,7 @@ class CorporateActionStore:
     def with_factors(
         self, actions: pa.Table, ids: frozenset[str] | None = None, ahead_of: date | None = None
     ) -> pa.Table:
-        """Compute factors of these ids (None: all) from the stored bars."""
+        """Compute factors of these ids (None means all) from the stored bars."""
         is_due = pa.repeat(True, len(actions)) if ids is None else pc.is_in(actions["id"], pa.array(ids, pa.string()))
         due = actions.filter(is_due)
         if not due.num_rows:

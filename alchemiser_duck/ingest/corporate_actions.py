@@ -131,7 +131,7 @@ class MergedActions:
     """of those added, changed or withdrawn"""
     withdrawn: int = 0
     due: frozenset[str] | None = frozenset()
-    """those whose factors were computed; None: all"""
+    """those whose factors were computed; None means all"""
 
 
 def read_actions(
@@ -303,7 +303,7 @@ def merge_actions(stored: pa.Table | None, fetched: Iterable[Action], answer: An
     """Merge by id: the vendor's newest row wins, a person's word stays, what an answer lacks is withdrawn.
 
     Args:
-        answer: what the fetched actions are all of; None: they are some, and tell nothing of others.
+        answer: what the fetched actions are all of; None means they are some, and tell nothing of others.
 
     Raises:
         AlpacaUnavailable: the answer lacks most of the known actions.

@@ -98,7 +98,7 @@ def without_departed(
 
 
 def relabelled(stored: pa.Table | None, former: Mapping[str, date]) -> MergedPartition | None:
-    """Give a former owner's bars their own name; None: there are none of them."""
+    """Give a former owner's bars their own name; None means there are none of them."""
     if stored is None:
         return None
     symbols = stored["symbol"]

@@ -42,7 +42,7 @@ class TornRead(Exception):
     """An object was replaced, removed or damaged while it was read; reading again may help."""
 
     def __init__(self, text: str, error: AlchemiserDuckError | None = None) -> None:
-        """error: what to raise where the same versions fail again; None: they are tried on."""
+        """error: what to raise where the same versions fail again; None means they are tried on."""
         super().__init__(text)
         self.error = error
 
@@ -126,7 +126,7 @@ class CachedObject:
         """Fetch what is needed and not here yet; return what that took, without `prefetched`.
 
         Args:
-            part: None: all of it, for a copy that is not partial.
+            part: None means all of it, for a copy that is not partial.
             prefetched: taken instead of a request if it is this version; it is counted where it was asked for.
 
         Raises:

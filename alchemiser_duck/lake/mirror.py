@@ -222,7 +222,7 @@ class _Plan:
         self.copied = copied
         self.remote = remote
         self.part = part
-        """what is copied of bars; None: whole objects"""
+        """what is copied of bars; None means whole objects"""
 
 
 class Copies:

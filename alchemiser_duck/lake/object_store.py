@@ -123,7 +123,7 @@ class S3Objects:
     def put(self, key: str, body: bytes, *, replaces: str | None) -> str:
         """Store the object and return its ETag.
 
-        replaces: the ETag of the version that this one was made from; None: there must be no object yet.
+        replaces: the ETag of the version that this one was made from; None means there must be no object yet.
 
         Raises:
             PreconditionFailed: the object is another one by now; nothing was written.

@@ -31,7 +31,7 @@ class Projection:
     columns: frozenset[str]
     """besides BAR_KEYS"""
     symbols: tuple[str, ...] | None = None
-    """None: all"""
+    """None means all"""
 
     @property
     def share(self) -> float:
@@ -45,13 +45,13 @@ class Scan:
     """The bars that a read needs, on top of the small objects that it names."""
 
     since: date | None = None
-    """the first day to read; None: the first there is"""
+    """the first day to read; None means the first there is"""
     as_of: date | None = None
-    """the last day to see; None: the last there is"""
+    """the last day to see; None means the last there is"""
     symbols: tuple[str, ...] | None = None
-    """None: every symbol"""
+    """None means every symbol"""
     columns: frozenset[str] | None = None
-    """of BAR_VALUES; None: all, and others that may be stored"""
+    """of BAR_VALUES; None means all, and others that may be stored"""
     may_lack_actions: bool = False
     """True for who writes the lake's corporate actions: until then there may be none, or those of before"""
 
@@ -67,7 +67,7 @@ class Scan:
 
     @property
     def projection(self) -> Projection | None:
-        """The part of each partition that is needed; None: all of it."""
+        """The part of each partition that is needed; None means all of it."""
         if self.columns is None:
             return None
         return Projection(self.columns, None if self.is_wide else self.symbols)

@@ -146,7 +146,7 @@ def _without_nulls(rows: "pa.Table") -> dict[str, bool]:
 
 
 def widened(rows: "pa.Table", more: "pa.Table") -> "pa.Table | None":
-    """The rows with more columns beside them; None: those are not of the same rows.
+    """The rows with more columns beside them; None means those are not of the same rows.
 
     Args:
         rows: by symbol and timestamp.

@@ -65,7 +65,7 @@ def chain(file: SqlFile, source: str) -> tuple[Step, ...]:
 
 
 def columns(file: SqlFile) -> list[str] | None:
-    """The columns that a built-in indicator gives; None: its text does not name them all."""
+    """The columns that a built-in indicator gives; None means its text does not name them all."""
     selected = _body(file).selects if file.is_built_in else []
     names = [projection.alias_or_name for projection in selected]
     return names if names and "*" not in names else None

@@ -62,7 +62,7 @@ def newest_panel(
     Where those do not decide a value, `bars_before` is UNSETTLED; of entries without a look-back all bars are read.
 
     Args:
-        symbols: those that the conditions let through; None: they are not known.
+        symbols: those that the conditions let through; None means they are not known.
     """
     passes: list[_TakenPass] = []
     joins: list[str] = []
@@ -197,7 +197,7 @@ class PanelInOrder:
     columns: Sequence[str]
     """those of the rows that blocks have lanes of; the timestamp comes first"""
     beside: str | None
-    """the SELECT of what is not computed in lanes, for each of the rows; None: everything is"""
+    """the SELECT of what is not computed in lanes, for each of the rows; None means everything is"""
     labels: Sequence[str]
     """the columns of all, in the order in which they were asked for"""
     in_lanes: Sequence[PanelEntry]
@@ -238,7 +238,7 @@ class PanelInOrder:
 
 
 def panel_in_order(entries: Sequence[PanelEntry], source: str, conditions: Sequence[str]) -> PanelInOrder | None:
-    """The panel of `panel` for rows that are sorted first; None: none of the indicators is made for that."""
+    """The panel of `panel` for rows that are sorted first; None means none of the indicators is made for that."""
     if in_order := _in_order(entries, entries, source, conditions):
         return in_order
     able = [entry for entry in entries if _in_order([entry], [entry], source, conditions)]
@@ -248,7 +248,7 @@ def panel_in_order(entries: Sequence[PanelEntry], source: str, conditions: Seque
 def _in_order(
     entries: Sequence[PanelEntry], in_lanes: Sequence[PanelEntry], source: str, conditions: Sequence[str]
 ) -> PanelInOrder | None:
-    """The panel with some of the entries in lanes, and the others beside them; None: those are not made for lanes."""
+    """The panel with some of the entries in lanes, and the others beside them; None means not made for lanes."""
     levels = _Levels()
     try:
         values = [value for entry in in_lanes for value in levels.add(entry, source)]
@@ -335,7 +335,7 @@ class _Levels:
     def _select(
         self, step: Step, scope: dict[str, exp.Expr] | None, arguments: Mapping[str, exp.Expr]
     ) -> dict[str, exp.Expr]:
-        """The columns a SELECT gives, each as a column of ours. scope None: it reads bars, whatever their columns."""
+        """Return the columns of a SELECT as columns of ours; scope None means it reads bars, whatever they hold."""
         if guard := step.select.args.get("where"):
             self.guards.setdefault(_substituted(guard.this, None, arguments, step).sql("duckdb"))
         given: dict[str, exp.Expr] = {}
@@ -411,7 +411,7 @@ class _Levels:
         return self._needed(wanted, set()) - self.expressions.keys()
 
     def source_rows(self, source: str, conditions: Sequence[str] | None, wanted: Set[str]) -> str:
-        """The SELECT of what the wanted columns are made of; conditions None: of `symbols_asked`, as numbers."""
+        """The SELECT of what the wanted columns are made of; conditions None means of `symbols_asked`, as numbers."""
         return _source_rows(source, conditions, sorted(self.sources(wanted) - set(KEYS)), self.guards)
 
     def newest_row(self, source: str, conditions: Sequence[str] | None, *, settles: bool = False) -> str:
@@ -476,7 +476,7 @@ def _before(price: str) -> str:
 
 
 def _source_rows(source: str, conditions: Sequence[str] | None, columns: Sequence[str], guards: Iterable[str]) -> str:
-    """The SELECT of some columns of a relation; conditions None: of `symbols_asked`, as numbers."""
+    """The SELECT of some columns of a relation; conditions None means of `symbols_asked`, as numbers."""
     filtered = where([*(conditions or ()), *guards])
     if conditions is not None:
         return f"select {', '.join((*KEYS, *columns))} from {identifier(source)}{filtered}"

@@ -49,7 +49,7 @@ _NUMBER = re.compile(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|DOUBLE|FLOAT|DECIMAL\(
 """DuckDB's types that a double can stand for."""
 
 Select = Callable[[Sequence[str] | None, bool], str | OrderedScan]
-"""From symbols (None: all) and whether `bars_before` is looked at, to the query of their rows."""
+"""From symbols (None means all) and whether `bars_before` is looked at, to the query of their rows."""
 
 
 class PanelReader:
@@ -170,7 +170,7 @@ class PanelReader:
         return f"select * exclude (newest_seen) from ({seen}) where {recent} order by symbol"
 
     def _since_latest(self, reading: Reading, request: PanelRequest) -> date | None:
-        """The first day to read for the newest rows, of a lake that may have ended long ago; None: all of them."""
+        """The first day to read for the newest rows, of a lake that may have ended long ago; None means all of them."""
         day = request.today
         reading.listing.prefetch(request.scan(self._since(request, day - LATEST_WITHIN)), day)
         self._session.connection(names=request.names)  # loads while S3 answers
@@ -327,12 +327,12 @@ class PanelReader:
             raise
 
     def _since(self, request: PanelRequest, day: date) -> date | None:
-        """The first day to read for rows from a day on; None: all of them, for nobody tells the look-back."""
+        """The first day to read for rows from a day on; None means all of them, for nobody tells the look-back."""
         look_back = self.look_back(request)
         return None if look_back is None else _days_before(day, look_back)
 
     def look_back(self, request: PanelRequest) -> int | None:
-        """How many bars before a row its values depend on; None: nobody says, so all of them."""
+        """How many bars before a row its values depend on; None means nobody says, so all of them."""
         look_backs = self._look_backs(request)
         return None if None in look_backs else max(look_backs, default=0)  # type: ignore[type-var]
 
@@ -351,7 +351,7 @@ class PanelReader:
 
 @cache
 def look_back_of(file: SqlFile) -> str | None:
-    """The look-back of an indicator, declared or inferred, as SQL over its parameters; None: all bars."""
+    """The look-back of an indicator, declared or inferred, as SQL over its parameters; None means all bars."""
     if file.look_back:
         return file.look_back
     from alchemiser_duck.query import look_back  # sqlglot is only needed for users' own files

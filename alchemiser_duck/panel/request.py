@@ -32,15 +32,15 @@ class PanelRequest:
 
     calls: tuple[IndicatorCall, ...]
     stems: tuple[str | None, ...]
-    """what the columns of each call are named after; None: they keep their own names"""
+    """what the columns of each call are named after; None means they keep their own names"""
     source: str
     symbols: tuple[str, ...] | None
-    """None: all"""
+    """None means all"""
     today: date
     """the last day to be seen"""
     as_of: date | None = None
     symbols_of_calls: tuple[frozenset[str], ...] | None = None
-    """of each call, those that it is asked for; None: each is asked for all"""
+    """of each call, those that it is asked for; None means each is asked for all"""
 
     @property
     def names(self) -> str:
@@ -49,7 +49,7 @@ class PanelRequest:
 
     @property
     def columns(self) -> frozenset[str] | None:
-        """The columns of stored bars that the indicators may read; None: any."""
+        """The columns of stored bars that the indicators may read; None means any."""
         if self.source not in DAILY_RELATIONS or not all(call.file.is_built_in for call in self.calls):
             return None
         return BAR_COLUMNS & code_words(file for file in files_named_in(self.names) if not file.is_relation)

@@ -38,7 +38,7 @@ class Instance:
         Args:
             folder: what it may read, besides the empty lake.
             secret: with it, also the lake over httpfs.
-            threads: None: as many as there are cores.
+            threads: None means as many as there are cores.
 
         Raises:
             SettingsError: a file of the user's own SQL folder does not load.

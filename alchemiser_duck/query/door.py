@@ -34,7 +34,7 @@ class TypedSelect:
 
     text: str
     names: str | None
-    """the names of the layer that it reads; None: it lists the layer, so all of them"""
+    """the names of the layer that it reads; None means it lists the layer, so all of them"""
 
 
 def typed_select(text: str, known: Collection[str], tables: Collection[str] = ()) -> TypedSelect:

@@ -140,7 +140,7 @@ class DuckDBSession:
         """Return what `read` makes of the objects that some SQL names; again where they are replaced meanwhile.
 
         Args:
-            names: SQL that names relations and indicators of the layer; None: all there are.
+            names: SQL that names relations and indicators of the layer; None means all there are.
             read: called with the LIST in flight; everything that it reads is of the versions listed.
 
         Raises:
@@ -238,7 +238,7 @@ class DuckDBSession:
         """Open a connection that looks through the lens.
 
         Args:
-            names: SQL; what that names of the layer is there. None: the whole layer is.
+            names: SQL; what that names of the layer is there. None means the whole layer is.
             files: what each relation reads.
             over_s3: with httpfs and the credentials.
 
@@ -284,7 +284,7 @@ class DuckDBSession:
         return Instance(self._settings, self._mirror.folder, now, threads=self._settings.threads)  # they wait for S3
 
     def _files(self, names: str | None) -> Sequence[SqlFile]:
-        """The built-in files that a piece of SQL needs, by itself or through the user's own; None: all."""
+        """The built-in files that a piece of SQL needs, by itself or through the user's own; None means all."""
         if names is None:
             return built_in_files()
         own = user_files(self._settings.sql_dir) if names else ()
@@ -385,7 +385,7 @@ class DuckDBSession:
         return False
 
     def _damaged(self, copies: Copies) -> str | None:
-        """Find the first object that DuckDB cannot decode completely; None: all of them are sound."""
+        """Find the first object that DuckDB cannot decode completely; None means all of them are sound."""
         for key, path in copies.paths.items():
             decode = f"select count(columns(*)) from read_parquet({literal(path)})"
             try:

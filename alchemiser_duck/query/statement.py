@@ -18,7 +18,7 @@ class Lens:
     since: date | None = None
     as_of: date | None = None
     now: datetime | None = None
-    """the time it is for freshness; None: the clock's"""
+    """the time it is for freshness; None means the clock's"""
 
 
 EVERYTHING = Lens()
@@ -31,7 +31,7 @@ class Query:
 
     text: str
     names: str | None
-    """SQL that names what it needs of the layer; None: all of it"""
+    """SQL that names what it needs of the layer; None means all of it"""
     lens: Lens = EVERYTHING
     parameters: Parameters = None
     tables: "Mapping[str, pa.Table]" = field(default_factory=dict)
