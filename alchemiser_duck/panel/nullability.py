@@ -65,14 +65,15 @@ class Nullability:
                 return 0 if isinstance(x.this, exp.RowNumber) else None
             case exp.Coalesce() if x.expressions and self.leading_nulls(x.expressions[-1]) == 0:
                 return 0
+            case exp.Case() if x.args.get("default"):
+                branches = [x.args["default"], *(branch.args["true"] for branch in x.args["ifs"])]
+                counts = {self.leading_nulls(branch) for branch in branches}
+                return counts.pop() if len(counts) == 1 else None  # which branch it is, the data tell
             case exp.Anonymous() if is_formula(x):
                 return self.leading_nulls(expanded(x))
-        parts = _decisive_parts(x)
-        return None if parts is None else self._most_leading_nulls(*parts)
-
-    def _most_leading_nulls(self, *values: exp.Expr) -> int | None:
-        counts = [self.leading_nulls(value) for value in values]
-        return None if None in counts else max((count for count in counts if count is not None), default=0)
+        operands = _operands(x)
+        known = [nulls for operand in operands or () if (nulls := self.leading_nulls(operand)) is not None]
+        return None if operands is None or len(known) < len(operands) else max(known, default=0)
 
     def true_from(self, condition: exp.Expr) -> int | None:
         """Return the bar from which on the condition is true.
@@ -143,8 +144,8 @@ class Nullability:
         return self.true_from(condition) or 1
 
 
-def _decisive_parts(x: exp.Expr) -> list[exp.Expr] | None:
-    """Return the parts without which x is null, and never else; None means that others decide."""
+def _operands(x: exp.Expr) -> list[exp.Expr] | None:
+    """Return what x is computed of if it is null just where one of these is; None means another kind."""
     match x:
         case exp.Literal():
             return []
@@ -154,8 +155,6 @@ def _decisive_parts(x: exp.Expr) -> list[exp.Expr] | None:
             return [] if isinstance(x.this, exp.Literal) else [x.this]
         case exp.Add() | exp.Sub() | exp.Mul() | exp.Div() | exp.GT() | exp.GTE() | exp.LT() | exp.LTE():
             return [x.left, x.right]
-        case exp.Case() if x.args.get("default"):
-            return [x.args["default"], *(branch.args["true"] for branch in x.args["ifs"])]
     return None
 
 

@@ -12,7 +12,7 @@ from alchemiser_duck.query.catalogue import built_in_files
 
 LENGTHS = st.lists(st.integers(1, 45), min_size=1, max_size=7)
 AGGREGATES = ["sum", "avg", "min", "max", "count", "stddev_pop", "stddev_samp", "var_pop", "var_samp"]
-COLUMNS = ["close", "gappy", "change", "change_of_gappy", "volume"]
+COLUMNS = ["close", "gappy", "change", "change_of_gappy", "volume", "gain", "step", "level"]
 GUARDS = [
     "{value}",
     "case when bar >= {bars} then {value} end",
@@ -93,10 +93,15 @@ def test_lanes_give_what_windows_give(
     body = f"""
         with numbered as (
             select *, row_number() over ({IN_ORDER}) as bar, close / lag(close) over ({IN_ORDER}) - 1 as change,
-                gappy - lag(gappy, 5) over ({IN_ORDER}) as change_of_gappy
+                gappy - lag(gappy, 5) over ({IN_ORDER}) as change_of_gappy, lag(close, 3) over ({IN_ORDER}) as before
             from SOURCE
         ),
-        windowed as (select symbol, timestamp, bar, close, {", ".join(windowed)} from numbered),
+        formulas as (
+            select *, case when change > 0 then change else 0 end as gain, snapped(close, before) as level,
+                difference(close, before) as step
+            from numbered
+        ),
+        windowed as (select symbol, timestamp, bar, close, {", ".join(windowed)} from formulas),
         guarded as (select symbol, timestamp, close, {", ".join(guarded)} from windowed)
         select symbol, timestamp, {", ".join(again)}, lag(close, {lag}) over ({IN_ORDER}) as before from guarded
     """
