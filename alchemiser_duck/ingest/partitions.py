@@ -364,7 +364,7 @@ def _last_bars(bars: pa.Table | None) -> pa.Table:
 def _with_bar(
     bars: pa.Table, key: tuple[str, date], bar: dict[str, Any] | None, overrides: Overrides
 ) -> MergedPartition:
-    """Put a bar in its place, None: leave it out; and note the overrides."""
+    """Put a bar in its place, and note the overrides; None means the bar is left out."""
     rows = pa.Table.from_pylist([bar] if bar else [], schema=BAR_SCHEMA)
     merged = pa.concat_tables([without(bars, [key]), rows])
     by_symbol = merged.sort_by([("symbol", "ascending"), ("timestamp", "ascending")])

@@ -48,11 +48,11 @@ class TornRead(Exception):
 
 
 class NotParquetError(Exception):
-    """What came is complete, and not a Parquet file."""
+    """The body is complete, and not a Parquet file."""
 
 
 class NotIntactError(Exception):
-    """What came has other bytes than were stored."""
+    """The body has other bytes than were stored."""
 
 
 @dataclass(frozen=True, slots=True)

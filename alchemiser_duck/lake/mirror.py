@@ -214,7 +214,7 @@ class ObjectMirror:
 
 
 class _Plan:
-    """What a read does with each object."""
+    """Decide what a read does with each object."""
 
     def __init__(
         self, copied: dict[str, list[ObjectMeta]], remote: dict[str, list[ObjectMeta]], part: Projection | None
@@ -293,7 +293,7 @@ class Copies:
 
     @property
     def traffic(self) -> Traffic:
-        """What fetching has sent and received so far, without the listing."""
+        """Count what fetching has sent and received so far, without the listing."""
         done = [fetching for _, fetching in self._acquired if fetching.done() and not fetching.exception()]
         return sum((fetching.result() for fetching in done), Traffic())
 

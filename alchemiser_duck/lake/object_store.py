@@ -186,7 +186,7 @@ class S3Objects:
         return bool(stored == body)
 
     def until_written(self, key: str, step: Callable[[int], Result]) -> Result:
-        """What `step` returns: it reads the object, makes another of it and puts that; again if others are faster.
+        """Read, change and put an object through `step`; again if others are faster.
 
         Args:
             step: is given the number of the attempt, from 1.

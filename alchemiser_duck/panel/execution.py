@@ -46,7 +46,7 @@ ROWS_IN_A_BATCH = 122_880
 
 @dataclass(frozen=True)
 class OrderedScan:
-    """What is computed from rows that are sorted once."""
+    """A computation over rows that are sorted once."""
 
     rows: str
     """the SELECT of the rows, in any order: symbol, timestamp, …; the stored order is soonest sorted"""
@@ -198,7 +198,7 @@ class _Runs:
 
 @dataclass(frozen=True)
 class _Order:
-    """Where the rows are, by symbol and, within it, by time.
+    """The places of the rows, by symbol and, within it, by time.
 
     A symbol's are mostly by time already: partitions are stored that way, which a join with actions moves a little. New
     memory costs more than what is done with it.

@@ -122,7 +122,7 @@ def _steps(body: exp.Query, parameters: Set[str], source: str) -> Iterator[Step]
 
 
 def _is_plain(table: exp.Table) -> bool:
-    """Whether it is read as it is: all its rows, under the names that its columns have."""
+    """Return whether it is read as it is: all its rows, under the names that its columns have."""
     return not {key for key, value in table.args.items() if value} - {"this", "alias"} and not table.alias_column_names
 
 

@@ -82,7 +82,7 @@ class Reading:
 
     @property
     def traffic(self) -> Traffic:
-        """What it has asked of S3 so far."""
+        """Count what it has asked of S3 so far."""
         return sum((copies.traffic for copies in self._copies), self.listing.traffic)
 
     @property
@@ -396,7 +396,7 @@ class DuckDBSession:
 
     @property
     def traffic(self) -> Traffic:
-        """What this thread has asked of S3 so far; retries within a request do not count."""
+        """Count what this thread has asked of S3 so far; retries within a request do not count."""
         return getattr(self._of_thread, "traffic", Traffic())
 
     def over(self, objects: "Mapping[str, pa.Table]", text: str, lens: Lens = EVERYTHING) -> list[tuple[Any, ...]]:
